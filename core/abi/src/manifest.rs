@@ -1,0 +1,50 @@
+//! What a plugin says about itself, as data: palisade reads it from the file and never runs the plugin for it.
+
+use palisade_model::stage::Stage;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The manifest, RON in the ELF section [`crate::MANIFEST_SECTION`].
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The name that policies use: lower-case letters, digits and `-`.
+    pub name: String,
+    /// The plugin's own version.
+    pub version: String,
+    /// The seam it was built against, as `major.minor`.
+    pub seam: String,
+    /// What it isolates, in one line.
+    pub summary: String,
+    /// The stages it has steps in; a step in any other is refused.
+    pub stages: Vec<Stage>,
+    /// Plugins whose steps come first where both have some in a stage, with the reason.
+    #[serde(default)]
+    pub after: BTreeMap<String, String>,
+    /// Capabilities that the launcher needs for it; a name, then what becomes of it without.
+    #[serde(default)]
+    pub privileges: BTreeMap<String, String>,
+    /// Kernel features: a name, then the first kernel that has it.
+    #[serde(default)]
+    pub kernel: BTreeMap<String, String>,
+    /// What it cannot stop.
+    #[serde(default)]
+    pub cannot_stop: Vec<String>,
+    /// A section that sets every option once, as RON text with comments; the reference of the plugin.
+    pub reference: String,
+}
+
+impl Manifest {
+    /// Reads a manifest.
+    ///
+    /// # Errors
+    /// In words: what is wrong and where.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let manifest: Self = ron::from_str(text).map_err(|e| e.to_string())?;
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if manifest.name.is_empty() || !manifest.name.chars().all(plain) {
+            return Err(format!("`{}` is no plugin name: lower-case letters, digits, `-`", manifest.name));
+        }
+        Ok(manifest)
+    }
+}

@@ -1,0 +1,413 @@
+//! What the author of a plugin implements and uses.
+
+use crate::error::Error;
+use crate::seam::RawContext;
+use palisade_model::diag::Origin;
+use palisade_model::layer::Layered;
+use palisade_model::plan::Demand;
+use palisade_model::stage::Stage;
+use palisade_model::vars::{BUILTINS, Vars};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+/// A plugin: how it sees the host, and how its section of a policy becomes an [`Isolator`].
+pub trait Plugin: 'static {
+    /// The plugin's section in a policy, made with [`crate::layered!`].
+    type Config: Layered + serde::de::DeserializeOwned;
+
+    /// Says what this host offers of what the plugin needs. `palisade doctor` prints it.
+    fn probe(host: &Host) -> Vec<Finding>;
+
+    /// Checks the merged configuration and makes the isolator for one launch. Touches nothing.
+    ///
+    /// # Errors
+    /// A policy error where the configuration makes no sense.
+    fn configure(config: Self::Config, host: &Host) -> Result<Box<dyn Isolator>, Error>;
+}
+
+/// A plugin configured for one launch.
+pub trait Isolator {
+    /// Makes the steps. Touches nothing: a plan can be printed without running anything.
+    ///
+    /// # Errors
+    /// A host error where this host cannot give what the policy asks for.
+    fn plan(&self, host: &Host) -> Result<Vec<Step>, Error>;
+
+    /// Names fds to be watched while the workload runs.
+    fn watch(&self) -> Vec<i32> {
+        Vec::new()
+    }
+
+    /// Deals with one of those fds, which is readable now.
+    ///
+    /// # Errors
+    /// Ends the launch: a watcher that fails no longer watches.
+    fn ready(&mut self, _fd: i32) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Says what was used and which limits were hit, after the workload ended and before anything is undone.
+    ///
+    /// # Errors
+    /// Reported; the undoing goes on.
+    fn finish(&mut self) -> Result<Finish, Error> {
+        Ok(Finish::default())
+    }
+}
+
+/// The doing, checking and undoing of a [`Step`].
+pub trait Action {
+    /// Does it.
+    ///
+    /// # Errors
+    /// Ends the launch, unless the policy says `Degrade`.
+    fn apply(&mut self, context: &mut Context<'_>) -> Result<Evidence, Error>;
+
+    /// Reads back from the host what the kernel believes, before the workload is released. `None` where there
+    /// is nothing that the host can read.
+    ///
+    /// # Errors
+    /// The kernel believes something else than the policy says: ends the launch.
+    fn verify(&self, _context: &Context<'_>) -> Result<Option<Evidence>, Error> {
+        Ok(None)
+    }
+
+    /// The same from inside the process, before Seal, for what an unprivileged host may not read. Asked only of
+    /// a step made with [`Step::witnessed`].
+    ///
+    /// # Errors
+    /// As `verify`.
+    fn witness(&self, _context: &Context<'_>) -> Result<Evidence, Error> {
+        Ok(Evidence::default())
+    }
+
+    /// Takes it back. Called once for each step that was applied (and for one whose `apply` failed half-way),
+    /// in reverse order, on the host, for Prepare and Attach only; what lives in the child ends with it.
+    ///
+    /// # Errors
+    /// Reported; the undoing goes on.
+    fn undo(&mut self, _context: &mut Context<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// What shows that a step is in force, in words for the report; empty where there is nothing to add.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Evidence(pub String);
+
+impl<T: Into<String>> From<T> for Evidence {
+    fn from(text: T) -> Self {
+        Self(text.into())
+    }
+}
+
+/// One thing to do.
+pub struct Step {
+    pub(crate) stage: Stage,
+    pub(crate) words: String,
+    pub(crate) why: String,
+    pub(crate) origin: Option<Origin>,
+    pub(crate) demand: Demand,
+    pub(crate) after: Vec<String>,
+    pub(crate) clone_flags: u64,
+    pub(crate) concurrent: bool,
+    pub(crate) witnessed: bool,
+    pub(crate) action: Box<dyn Action>,
+}
+
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.stage, self.words)
+    }
+}
+
+impl Step {
+    /// Makes a step: its stage, one line in words, and what it does.
+    pub fn new(stage: Stage, words: impl Into<String>, action: impl Action + 'static) -> Self {
+        Self {
+            stage,
+            words: words.into(),
+            why: String::new(),
+            origin: None,
+            demand: Demand::Require,
+            after: Vec::new(),
+            clone_flags: 0,
+            concurrent: false,
+            witnessed: false,
+            action: Box::new(action),
+        }
+    }
+
+    /// Makes a step from a closure, for what needs no check from the host and no undoing.
+    pub fn run<F, E>(stage: Stage, words: impl Into<String>, apply: F) -> Self
+    where
+        F: FnMut(&mut Context<'_>) -> Result<E, Error> + 'static,
+        E: Into<Evidence> + 'static,
+    {
+        Self::new(stage, words, FromFn(apply))
+    }
+
+    /// Asks for `CLONE_NEW*` flags when the process is created.
+    pub fn at_clone(
+        flags: u64,
+        words: impl Into<String>,
+        action: impl Action + 'static,
+    ) -> Self {
+        let mut step = Self::new(Stage::Clone, words, action);
+        step.clone_flags = flags;
+        step
+    }
+
+    /// Names the policy line it comes from.
+    #[must_use]
+    pub fn origin(mut self, origin: Option<Origin>) -> Self {
+        self.origin = origin;
+        self
+    }
+
+    /// Says why it is done, for `palisade plan`.
+    #[must_use]
+    pub fn why(mut self, why: impl Into<String>) -> Self {
+        self.why = why.into();
+        self
+    }
+
+    /// Says what becomes of the launch when the step fails.
+    #[must_use]
+    pub fn demand(mut self, demand: Demand) -> Self {
+        self.demand = demand;
+        self
+    }
+
+    /// Puts it behind the steps that another plugin has in the same stage, if that plugin is in the policy.
+    #[must_use]
+    pub fn after(mut self, plugin: impl Into<String>) -> Self {
+        self.after.push(plugin.into());
+        self
+    }
+
+    /// Lets an Attach step run while the child builds; it is done before anything of the workload exists.
+    #[must_use]
+    pub fn concurrent(mut self) -> Self {
+        self.concurrent = true;
+        self
+    }
+
+    /// Has `witness` asked in the child, before Seal.
+    #[must_use]
+    pub fn witnessed(mut self, yes: bool) -> Self {
+        self.witnessed = yes;
+        self
+    }
+}
+
+struct FromFn<F>(F);
+
+impl<F, E> Action for FromFn<F>
+where
+    F: FnMut(&mut Context<'_>) -> Result<E, Error>,
+    E: Into<Evidence>,
+{
+    fn apply(&mut self, context: &mut Context<'_>) -> Result<Evidence, Error> {
+        (self.0)(context).map(Into::into)
+    }
+}
+
+/// What palisade lends to a step while it runs.
+pub struct Context<'a>(pub(crate) RawContext<'a>);
+
+impl fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Context(pid {:?})", self.number("pid"))
+    }
+}
+
+impl Context<'_> {
+    /// Gives a number by name, if palisade has it now.
+    #[must_use]
+    pub fn number(&self, name: &str) -> Option<i64> {
+        self.0.number(name.into()).into_option()
+    }
+
+    fn pid_named(&self, name: &str) -> Result<i32, Error> {
+        self.number(name)
+            .and_then(|n| i32::try_from(n).ok())
+            .ok_or_else(|| Error::new(crate::ErrorKind::Plugin, format!("no `{name}` at this stage")))
+    }
+
+    /// The process that is being set up, as the host numbers it. From Attach on. While steps are verified this
+    /// is the workload's own process; before that it is the process that was cloned.
+    ///
+    /// # Errors
+    /// There is none yet.
+    pub fn pid(&self) -> Result<i32, Error> {
+        self.pid_named("pid")
+    }
+
+    /// The process that was cloned: palisade's init where there is one, else the workload's.
+    ///
+    /// # Errors
+    /// There is none yet.
+    pub fn init_pid(&self) -> Result<i32, Error> {
+        self.pid_named("init_pid")
+    }
+
+    /// Offers an open cgroup v2 directory for the process to be born in. Prepare only; the fd must stay open.
+    pub fn offer_cgroup(&mut self, fd: i32) {
+        self.0.offer_cgroup(fd);
+    }
+}
+
+/// Facts about the host and about this launch.
+#[derive(Clone, Debug, Default)]
+pub struct Host {
+    pub(crate) facts: BTreeMap<String, String>,
+}
+
+impl Host {
+    /// Makes one from named facts.
+    pub fn new(facts: impl IntoIterator<Item = (String, String)>) -> Self {
+        Self { facts: facts.into_iter().collect() }
+    }
+
+    /// Gives a fact by name.
+    #[must_use]
+    pub fn fact(&self, name: &str) -> Option<&str> {
+        self.facts.get(name).map(String::as_str)
+    }
+
+    fn parsed<T: FromStr>(&self, name: &str) -> Result<T, Error> {
+        self.fact(name).and_then(|text| text.parse().ok()).ok_or_else(|| {
+            Error::new(crate::ErrorKind::Plugin, format!("palisade did not tell the fact `{name}`"))
+        })
+    }
+
+    /// The launcher's effective user id.
+    ///
+    /// # Errors
+    /// The fact is missing.
+    pub fn uid(&self) -> Result<u32, Error> {
+        self.parsed("uid")
+    }
+
+    /// The launcher's effective group id.
+    ///
+    /// # Errors
+    /// The fact is missing.
+    pub fn gid(&self) -> Result<u32, Error> {
+        self.parsed("gid")
+    }
+
+    /// The launcher's effective capabilities, as the kernel's bit mask.
+    ///
+    /// # Errors
+    /// The fact is missing.
+    pub fn capabilities(&self) -> Result<u64, Error> {
+        self.parsed("capabilities")
+    }
+
+    /// Whether the launcher holds a capability, by its number.
+    #[must_use]
+    pub fn has_capability(&self, number: u32) -> bool {
+        self.capabilities().is_ok_and(|set| set >> number & 1 == 1)
+    }
+
+    /// The kernel's version, as (major, minor).
+    ///
+    /// # Errors
+    /// The fact is missing.
+    pub fn kernel(&self) -> Result<(u32, u32), Error> {
+        Ok((self.parsed("kernel_major")?, self.parsed("kernel_minor")?))
+    }
+
+    /// A name for this launch that no other has: letters, digits and `-`.
+    ///
+    /// # Errors
+    /// The fact is missing.
+    pub fn run_id(&self) -> Result<String, Error> {
+        self.parsed("run_id")
+    }
+
+    /// The id the workload will have inside, where the policy or the caller fixes one (`workload_uid`).
+    #[must_use]
+    pub fn workload_uid(&self) -> Option<u32> {
+        self.parsed("workload_uid").ok()
+    }
+
+    /// As [`Host::workload_uid`], for the group.
+    #[must_use]
+    pub fn workload_gid(&self) -> Option<u32> {
+        self.parsed("workload_gid").ok()
+    }
+
+    /// Whether the policy also uses the plugin of that name.
+    #[must_use]
+    pub fn uses(&self, plugin: &str) -> bool {
+        self.fact("plugins").is_some_and(|all| all.split(' ').any(|name| name == plugin))
+    }
+
+    /// The policy's variables; every path and text in a section is already expanded.
+    #[must_use]
+    pub fn vars(&self) -> Vars {
+        let mut vars = Vars::new();
+        for (name, value) in &self.facts {
+            if let Some(name) = name.strip_prefix("var.") {
+                if BUILTINS.contains(&name) {
+                    vars.set_builtin(name, value);
+                } else if vars.define(name, value).is_err() {
+                    // palisade checked the name before it made a fact of it; one that is not valid
+                    // stays undefined, and a policy that uses it is refused.
+                    continue;
+                }
+            }
+        }
+        vars
+    }
+}
+
+/// How much of a feature a host has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Support {
+    /// All of it.
+    Full,
+    /// Some of it; the finding's detail says what is missing.
+    Partial,
+    /// None.
+    Missing,
+}
+
+/// What a plugin found out about one thing that it needs.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// The feature, in the field's words.
+    pub feature: String,
+    /// How much of it is there.
+    pub support: Support,
+    /// What was seen: a version, a path, an errno.
+    pub detail: String,
+    /// What to do to get it; empty where nothing is to be done.
+    pub remedy: String,
+}
+
+/// What an isolator says when the workload has ended.
+#[derive(Clone, Debug, Default)]
+pub struct Finish {
+    /// Figures by name; the name ends in its unit (`memory_peak_bytes`).
+    pub figures: Vec<(String, u64)>,
+    /// Limits that the workload ran into.
+    pub hits: Vec<Hit>,
+}
+
+/// A limit that the workload ran into.
+#[derive(Clone, Debug)]
+pub struct Hit {
+    /// The limit's name (`memory.max`).
+    pub limit: String,
+    /// What happened, in words.
+    pub words: String,
+    /// Whether it is what ended the workload.
+    pub ended_it: bool,
+    /// The policy line that set it.
+    pub origin: Option<Origin>,
+}

@@ -1,0 +1,282 @@
+//! Putting layers on top of each other.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+
+use super::{At, Dotted, Fragment, OneOrMany, parse};
+use crate::diag::{Diagnostic, Origin, suggest};
+use crate::vars::Vars;
+
+/// A path that leads to no field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathError {
+    /// The name that is not known.
+    pub segment: String,
+    /// The names that are; empty where the path goes on below a value.
+    pub known: &'static [&'static str],
+}
+
+impl PathError {
+    /// `segment` is not among `known`.
+    #[must_use]
+    pub fn unknown(segment: &str, known: &'static [&'static str]) -> Self {
+        Self {
+            segment: segment.to_owned(),
+            known,
+        }
+    }
+
+    fn below_value(path: &[&str]) -> Result<(), Self> {
+        match path {
+            [] => Ok(()),
+            [first, ..] => Err(Self::unknown(first, &[])),
+        }
+    }
+
+    fn diagnostic(&self, fragment: &Fragment, dotted: &Dotted) -> Diagnostic {
+        let help = if self.known.is_empty() {
+            format!("the path ends before `{}`", self.segment)
+        } else {
+            suggest(&self.segment, self.known)
+        };
+        Diagnostic::new(format!(
+            "unknown field `{}` in the path `{}`",
+            self.segment,
+            fragment.full_path(&dotted.path)
+        ))
+        .at_opt(dotted.origin)
+        .help(help)
+    }
+}
+
+/// What can be merged, layer by layer. Made by [`layered!`](crate::layered) for structs.
+pub trait Layered: Default {
+    /// Puts a later layer on top.
+    fn merge(&mut self, later: Self);
+
+    /// Whether the field at `path` is set here, and where. The empty path asks for anything.
+    fn find(&self, path: &[&str]) -> Option<Option<Origin>>;
+
+    /// Takes away what is set at `path`.
+    ///
+    /// # Errors
+    /// A path that leads to no field.
+    fn clear(&mut self, path: &[&str]) -> Result<(), PathError>;
+
+    /// The names of the fields; none for a value.
+    fn fields() -> &'static [&'static str];
+}
+
+impl<T> Layered for Option<At<T>> {
+    fn merge(&mut self, later: Self) {
+        if later.is_some() {
+            *self = later;
+        }
+    }
+
+    fn find(&self, path: &[&str]) -> Option<Option<Origin>> {
+        let value = self.as_ref().filter(|_| path.is_empty())?;
+        Some(value.origin)
+    }
+
+    fn clear(&mut self, path: &[&str]) -> Result<(), PathError> {
+        *self = None;
+        PathError::below_value(path)
+    }
+
+    fn fields() -> &'static [&'static str] {
+        &[]
+    }
+}
+
+impl<T> Layered for Vec<At<T>> {
+    fn merge(&mut self, later: Self) {
+        self.extend(later);
+    }
+
+    fn find(&self, path: &[&str]) -> Option<Option<Origin>> {
+        let first = self.first().filter(|_| path.is_empty())?;
+        Some(first.origin)
+    }
+
+    fn clear(&mut self, path: &[&str]) -> Result<(), PathError> {
+        Vec::clear(self);
+        PathError::below_value(path)
+    }
+
+    fn fields() -> &'static [&'static str] {
+        &[]
+    }
+}
+
+impl<T> Layered for OneOrMany<T> {
+    fn merge(&mut self, later: Self) {
+        self.0.merge(later.0);
+    }
+
+    fn find(&self, path: &[&str]) -> Option<Option<Origin>> {
+        self.0.find(path)
+    }
+
+    fn clear(&mut self, path: &[&str]) -> Result<(), PathError> {
+        Layered::clear(&mut self.0, path)
+    }
+
+    fn fields() -> &'static [&'static str] {
+        &[]
+    }
+}
+
+impl<T> Layered for BTreeMap<String, At<T>> {
+    fn merge(&mut self, later: Self) {
+        self.extend(later);
+    }
+
+    fn find(&self, path: &[&str]) -> Option<Option<Origin>> {
+        match path {
+            [] => self.values().next().map(|value| value.origin),
+            [key] => self.get(*key).map(|value| value.origin),
+            _ => None,
+        }
+    }
+
+    fn clear(&mut self, path: &[&str]) -> Result<(), PathError> {
+        match path {
+            [] => BTreeMap::clear(self),
+            [key, rest @ ..] => {
+                self.remove(*key);
+                return PathError::below_value(rest);
+            }
+        }
+        Ok(())
+    }
+
+    fn fields() -> &'static [&'static str] {
+        &[]
+    }
+}
+
+/// Sections by name: those of the same name are merged field by field.
+impl<T: Layered> Layered for BTreeMap<String, T> {
+    fn merge(&mut self, later: Self) {
+        for (key, value) in later {
+            self.entry(key).or_default().merge(value);
+        }
+    }
+
+    fn find(&self, path: &[&str]) -> Option<Option<Origin>> {
+        match path {
+            // A section with nothing in it still makes a key.
+            [] => self.values().next().map(|value| value.find(&[]).flatten()),
+            [key] => self.get(*key).map(|value| value.find(&[]).flatten()),
+            [key, rest @ ..] => self.get(*key)?.find(rest),
+        }
+    }
+
+    fn clear(&mut self, path: &[&str]) -> Result<(), PathError> {
+        match path {
+            [] => BTreeMap::clear(self),
+            [key] => drop(self.remove(*key)),
+            [key, rest @ ..] => {
+                let mut absent = T::default();
+                return self.get_mut(*key).unwrap_or(&mut absent).clear(rest);
+            }
+        }
+        Ok(())
+    }
+
+    fn fields() -> &'static [&'static str] {
+        &[]
+    }
+}
+
+/// Reads the layers of a section, base first, and merges them.
+///
+/// # Errors
+/// A layer that cannot be read; one that touches what an earlier one locked; a `replace`, `drop`
+/// or `locked` that names no field; a `replace` of what the layer does not set, a `drop` of what
+/// it does.
+pub fn merge_layers<T>(layers: &[Fragment], vars: &Vars) -> Result<T, Diagnostic>
+where
+    T: Layered + DeserializeOwned,
+{
+    let mut merged = T::default();
+    let mut locks: Vec<&Dotted> = Vec::new();
+    for fragment in layers {
+        let layer: T = parse(fragment, vars)?;
+        check_locks(&layer, fragment, &locks)?;
+        for dotted in &fragment.replace {
+            clear(&mut merged, fragment, dotted)?;
+            if layer.find(&dotted.segments()).is_none() {
+                return Err(Diagnostic::new(format!(
+                    "`replace` names `{}`, but this policy does not set it",
+                    fragment.full_path(&dotted.path)
+                ))
+                .at_opt(dotted.origin)
+                .help("set it, or use `drop` to take away what is inherited"));
+            }
+        }
+        for dotted in &fragment.drop {
+            clear(&mut merged, fragment, dotted)?;
+            if let Some(place) = layer.find(&dotted.segments()) {
+                return Err(Diagnostic::new(format!(
+                    "`drop` names `{}`, but this policy sets it",
+                    fragment.full_path(&dotted.path)
+                ))
+                .at_opt(dotted.origin)
+                .also("set", place)
+                .help("use `replace` to put this in place of what is inherited"));
+            }
+        }
+        for dotted in &fragment.locked {
+            clear(&mut T::default(), fragment, dotted)?;
+        }
+        merged.merge(layer);
+        locks.extend(&fragment.locked);
+    }
+    Ok(merged)
+}
+
+fn clear<T: Layered>(
+    section: &mut T,
+    fragment: &Fragment,
+    dotted: &Dotted,
+) -> Result<(), Diagnostic> {
+    section
+        .clear(&dotted.segments())
+        .map_err(|error| error.diagnostic(fragment, dotted))
+}
+
+fn check_locks<T: Layered>(
+    layer: &T,
+    fragment: &Fragment,
+    locks: &[&Dotted],
+) -> Result<(), Diagnostic> {
+    for lock in locks {
+        let path = lock.segments();
+        if let Some(place) = layer.find(&path) {
+            return Err(locked(&fragment.full_path(&lock.path), lock, place));
+        }
+        let touched = fragment.replace.iter().chain(&fragment.drop);
+        for dotted in touched {
+            let other = dotted.segments();
+            if path.starts_with(&other) || other.starts_with(&path) {
+                return Err(locked(
+                    &fragment.full_path(&dotted.path),
+                    lock,
+                    dotted.origin,
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The error for touching what is locked.
+pub(crate) fn locked(path: &str, lock: &Dotted, place: Option<Origin>) -> Diagnostic {
+    Diagnostic::new(format!("`{path}` is locked and cannot be changed here"))
+        .at_opt(place)
+        .also("locked", lock.origin)
+        .help("remove this, or use another policy; a lock holds for `--set` and for every policy that extends it")
+}

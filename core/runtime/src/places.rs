@@ -1,0 +1,68 @@
+//! Where policies and plugins are looked for.
+
+use std::path::{Path, PathBuf};
+
+/// Where to look, in order. A file in the current directory is never found by name: a cloned repository must
+/// not choose its own cage.
+#[derive(Clone, Debug, Default)]
+pub struct Places {
+    /// Directories that the caller named for policies, searched first.
+    pub policy_dirs: Vec<PathBuf>,
+    /// Directories that the caller named for plugins, searched first.
+    pub plugin_dirs: Vec<PathBuf>,
+}
+
+/// The user's own directories, from the environment. As root, or where the process gained privileges from its
+/// file, the environment is somebody else's word and is not used.
+fn user_dir(variable: &str, below_home: &str) -> Option<PathBuf> {
+    if palisade_sys::process::geteuid() == 0 || palisade_sys::host::gained_privileges() {
+        return None;
+    }
+    let absolute = |p: PathBuf| p.is_absolute().then_some(p);
+    std::env::var_os(variable)
+        .map(PathBuf::from)
+        .and_then(absolute)
+        .or_else(|| Some(absolute(PathBuf::from(std::env::var_os("HOME")?))?.join(below_home)))
+        .map(|dir| dir.join("palisade"))
+}
+
+fn beside_program() -> Option<PathBuf> {
+    std::env::current_exe().ok()?.parent().map(Path::to_owned)
+}
+
+impl Places {
+    /// Directories of plugins: the caller's; those beside the program, as a build leaves them, and below its
+    /// prefix; the system's; the user's own.
+    #[must_use]
+    pub fn plugins(&self) -> Vec<PathBuf> {
+        let mut dirs = self.plugin_dirs.clone();
+        if let Some(here) = beside_program() {
+            if let Some(prefix) = here.parent() {
+                dirs.push(prefix.join("lib/palisade/plugins"));
+            }
+            dirs.push(here);
+        }
+        dirs.push("/usr/local/lib/palisade/plugins".into());
+        dirs.push("/usr/lib/palisade/plugins".into());
+        dirs.extend(user_dir("XDG_DATA_HOME", ".local/share").map(|d| d.join("plugins")));
+        dirs
+    }
+
+    /// Directories of policies, before those that are built in.
+    #[must_use]
+    pub fn policies(&self) -> Vec<PathBuf> {
+        let mut dirs = self.policy_dirs.clone();
+        dirs.extend(user_dir("XDG_CONFIG_HOME", ".config").map(|d| d.join("policies")));
+        dirs.push("/etc/palisade/policies".into());
+        dirs
+    }
+
+    /// The file that remembers which plugins were checked.
+    #[must_use]
+    pub fn lock(&self) -> Option<PathBuf> {
+        if palisade_sys::process::geteuid() == 0 {
+            return Some("/var/lib/palisade/plugins.lock".into());
+        }
+        user_dir("XDG_STATE_HOME", ".local/state").map(|d| d.join("plugins.lock"))
+    }
+}

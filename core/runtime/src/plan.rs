@@ -1,0 +1,208 @@
+//! From a resolved policy to an ordered plan. Nothing is touched here: a plan can be printed and dropped.
+
+use crate::error::{Kind, Trouble};
+use crate::facts::Facts;
+use crate::plugins::{Plugin, entry};
+use crate::process;
+use crate::workload::Workload;
+use palisade_abi::seam::{Failure, RawIsolator, RawLayer, RawStep};
+use palisade_abi::{Error, Host, wrap};
+use palisade_model::diag::Sources;
+use palisade_model::plan::{Demand, StepInfo, order};
+use palisade_model::report::{FileReport, PluginReport};
+use palisade_model::resolve::Resolved;
+use palisade_model::stage::{Place, Stage};
+use std::rc::Rc;
+
+/// The name under which palisade's own steps stand in a plan: process attributes are no plugin's.
+pub const CORE: &str = "process";
+
+/// One step with its envelope.
+pub struct Planned {
+    /// What the core knows of it.
+    pub info: StepInfo,
+    pub(crate) object: RawStep,
+}
+
+impl std::fmt::Debug for Planned {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.info.fmt(f)
+    }
+}
+
+/// A configured plugin.
+pub(crate) struct Configured {
+    pub(crate) name: String,
+    pub(crate) object: RawIsolator,
+}
+
+/// All steps of a launch in order, and what they act on. It can be changed before it is launched.
+pub struct Plan {
+    /// The policy's name.
+    pub policy: String,
+    /// The steps in the order in which they are done.
+    pub steps: Vec<Planned>,
+    /// The policy's files with their digests.
+    pub files: Vec<FileReport>,
+    /// The plugins that take part.
+    pub plugins: Vec<PluginReport>,
+    /// The command.
+    pub workload: Workload,
+    /// Where every policy line stands.
+    pub sources: Sources,
+    pub(crate) facts: Facts,
+    pub(crate) isolators: Vec<Configured>,
+    pub(crate) process: process::Settings,
+    /// Keeps the plugins' files open and their code in place.
+    pub(crate) _held: Vec<Rc<Plugin>>,
+}
+
+impl std::fmt::Debug for Plan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plan").field("policy", &self.policy).field("steps", &self.steps).finish()
+    }
+}
+
+/// Everything that a plan is made from.
+pub(crate) struct Parts {
+    pub(crate) policy: String,
+    pub(crate) resolved: Resolved,
+    pub(crate) sources: Sources,
+    pub(crate) plugins: Vec<Rc<Plugin>>,
+    pub(crate) workload: Workload,
+    pub(crate) facts: Facts,
+    pub(crate) host: Host,
+    pub(crate) files: Vec<FileReport>,
+}
+
+impl Plan {
+    /// The `CLONE_NEW*` flags of all steps together.
+    #[must_use]
+    pub fn clone_flags(&self) -> u64 {
+        let wanted = |s: &&Planned| s.info.demand != Demand::Off;
+        self.steps.iter().filter(wanted).fold(0, |flags, step| flags | step.info.clone_flags)
+    }
+
+    pub(crate) fn make(parts: Parts) -> Result<Self, Trouble> {
+        let Parts { policy, resolved, sources, plugins, workload, facts, host, files } = parts;
+        let process = process::Settings::new(&resolved.process, &workload, &sources)?;
+        let mut isolators = Vec::with_capacity(plugins.len() + 1);
+        let mut steps = Vec::new();
+        for plugin in &plugins {
+            let object = configure(plugin, &resolved, &host, &sources)?;
+            steps.extend(plan_one(plugin, &object, &host, &sources)?);
+            isolators.push(Configured { name: plugin.manifest.name.clone(), object });
+        }
+        steps.extend(process.steps()?.into_iter().map(|step| Planned {
+            info: step.1,
+            object: step.0,
+        }));
+        let infos: Vec<StepInfo> = steps.iter().map(|s| s.info.clone()).collect();
+        let sequence = order(&infos)
+            .map_err(|d| Trouble::diagnostic(Kind::Policy, &d, &sources))?;
+        let mut waiting: Vec<Option<Planned>> = steps.into_iter().map(Some).collect();
+        let steps = sequence.into_iter().filter_map(|i| waiting.get_mut(i)?.take()).collect();
+        let reports = plugins.iter().map(|p| report(p)).collect();
+        Ok(Self { policy, steps, files, plugins: reports, workload, sources, facts, isolators, process, _held: plugins })
+    }
+}
+
+fn report(plugin: &Plugin) -> PluginReport {
+    PluginReport {
+        name: plugin.manifest.name.clone(),
+        version: plugin.manifest.version.clone(),
+        sha256: plugin.sha256.clone(),
+        path: plugin.path.display().to_string(),
+    }
+}
+
+fn configure(
+    plugin: &Plugin,
+    resolved: &Resolved,
+    host: &Host,
+    sources: &Sources,
+) -> Result<RawIsolator, Trouble> {
+    let name = plugin.manifest.name.as_str();
+    let section = resolved.plugins.get(name);
+    let mut layers = Vec::new();
+    for fragment in section.into_iter().flat_map(|s| &s.layers) {
+        let text = ron::to_string(fragment)
+            .map_err(|e| Trouble::new(Kind::Policy, format!("a layer could not be passed on: {e}")))?;
+        layers.push(RawLayer { fragment: text.into() });
+    }
+    let call = || (plugin.loaded.module.configure())(layers.into(), wrap::facts(host));
+    let answer = entry(name, "configure", call).into_result();
+    answer.map_err(|f| failure(name, f, section.and_then(|s| s.origin), sources))
+}
+
+fn failure(
+    plugin: &str,
+    failure: Failure,
+    origin: Option<palisade_model::diag::Origin>,
+    sources: &Sources,
+) -> Trouble {
+    Trouble::from_plugin(plugin, Error::from(failure), origin, sources)
+}
+
+fn plan_one(
+    plugin: &Plugin,
+    object: &RawIsolator,
+    host: &Host,
+    sources: &Sources,
+) -> Result<Vec<Planned>, Trouble> {
+    let name = plugin.manifest.name.as_str();
+    let steps = entry(name, "plan", || object.plan(wrap::facts(host))).into_result();
+    let steps = steps.map_err(|f| failure(name, f, None, sources))?;
+    steps.into_iter().map(|step| envelope(plugin, step)).collect()
+}
+
+/// Reads a step's envelope and refuses one that the manifest does not allow: who installs a plugin goes by the
+/// manifest.
+fn envelope(plugin: &Plugin, object: RawStep) -> Result<Planned, Trouble> {
+    let manifest = &plugin.manifest;
+    let mut info = read_envelope(&manifest.name, &object)
+        .map_err(|why| Trouble::new(Kind::Plugin, why).of(&manifest.name))?;
+    if !manifest.stages.contains(&info.stage) {
+        let why = format!("it has a step in stage {}, which its manifest does not declare", info.stage);
+        return Err(Trouble::new(Kind::Plugin, why)
+            .of(&manifest.name)
+            .row("step", info.words)
+            .row("help", "report it to the plugin's author"));
+    }
+    info.after.extend(manifest.after.keys().cloned());
+    Ok(Planned { info, object })
+}
+
+/// Reads a step's envelope.
+///
+/// # Errors
+/// A stage or a demand that palisade does not know, or flags that make no sense there.
+pub(crate) fn read_envelope(plugin: &str, object: &RawStep) -> Result<StepInfo, String> {
+    let stage: Stage = object.stage().parse()?;
+    let demand = match object.demand().as_str() {
+        "require" => Demand::Require,
+        "degrade" => Demand::Degrade,
+        "off" => Demand::Off,
+        other => return Err(format!("a step has the demand `{other}`, which palisade does not know")),
+    };
+    let clone_flags = object.clone_flags();
+    if clone_flags & !palisade_sys::namespace::ALL_CLONE_FLAGS != 0 {
+        return Err(format!("a step asks for clone flags {clone_flags:#x}, which are not CLONE_NEW* flags"));
+    }
+    if clone_flags != 0 && stage.runs_in() != Place::Kernel {
+        return Err(format!("a step of stage {stage} asks for clone flags"));
+    }
+    Ok(StepInfo {
+        plugin: plugin.to_owned(),
+        stage,
+        words: object.words().into_string(),
+        why: object.why().into_string(),
+        origin: object.origin().into_option().map(Into::into),
+        demand,
+        after: object.after().into_iter().map(|s| s.into_string()).collect(),
+        conflicts: Vec::new(),
+        clone_flags,
+        concurrent: object.concurrent(),
+        witness: object.has_witness(),
+    })
+}

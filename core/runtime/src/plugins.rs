@@ -1,0 +1,251 @@
+//! Finding, trusting and loading plugins. Trust comes before `dlopen`, which runs constructors.
+
+use crate::elf;
+use crate::error::{Kind, Trouble};
+use crate::lock::{Entry, Lock, identity};
+use crate::places::Places;
+use palisade_abi::host::{LoadError, Loaded, load};
+use palisade_abi::manifest::Manifest;
+use palisade_model::diag::suggest;
+use palisade_model::exit::ExitCode;
+use palisade_sys::fd::{FileFacts, fstat};
+use palisade_sys::guard;
+use palisade_sys::trust::open_trusted;
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// How long any one entry of a plugin may take on the host. Planning reads a few files at the most.
+const ENTRY_LIMIT: Duration = Duration::from_secs(10);
+
+/// A plugin in this process.
+#[derive(Debug)]
+pub struct Plugin {
+    /// What it says about itself; after a remembered check without the reference section.
+    pub manifest: Manifest,
+    /// Where it was found.
+    pub path: PathBuf,
+    /// SHA-256 of its file.
+    pub sha256: String,
+    /// Its functions.
+    pub(crate) loaded: Loaded,
+    /// Kept open: see `palisade_abi::host::load`.
+    _file: OwnedFd,
+}
+
+/// A plugin's file as found, nothing of it having run.
+#[derive(Debug)]
+pub struct Candidate {
+    /// What it says about itself.
+    pub manifest: Manifest,
+    /// Where it is.
+    pub path: PathBuf,
+    /// SHA-256 of its file.
+    pub sha256: String,
+    facts: FileFacts,
+    file: OwnedFd,
+}
+
+/// All plugins that this process has loaded or can find.
+#[derive(Debug)]
+pub struct Plugins {
+    dirs: Vec<PathBuf>,
+    owners: Vec<u32>,
+    lock: Lock,
+    loaded: BTreeMap<String, Rc<Plugin>>,
+}
+
+/// Calls an entry of a plugin on the host under a time limit, and notices if it ends the process.
+pub(crate) fn entry<T>(plugin: &str, what: &str, call: impl FnOnce() -> T) -> T {
+    let limit = ENTRY_LIMIT.as_secs();
+    let late = format!(
+        "error: {plugin}: `{what}` took longer than {limit} s\n  help    the plugin hangs; report it to its author, or take it out of the policy\n"
+    );
+    let gone = format!(
+        "error: {plugin}: `{what}` ended the process\n  help    a plugin must not call exit; report it to its author, or take it out of the policy\n"
+    );
+    let _time = guard::deadline(ENTRY_LIMIT, &late, i32::from(ExitCode::PLUGIN));
+    let _exit = guard::exit_guard(&gone, i32::from(ExitCode::PLUGIN));
+    call()
+}
+
+fn file_name(name: &str) -> String {
+    format!("libpalisade_{}.so", name.replace('-', "_"))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a String cannot fail.
+        write!(text, "{byte:02x}").ok();
+        text
+    })
+}
+
+/// SHA-256 as lower-case hexadecimal.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+impl Plugins {
+    /// Makes an empty set that looks where `places` says.
+    #[must_use]
+    pub fn new(places: &Places) -> Self {
+        let uid = palisade_sys::process::geteuid();
+        // As root, root's files only: a plugin runs with all the rights of the launcher.
+        let owners = if uid == 0 { vec![0] } else { vec![0, uid] };
+        let build = palisade_sys::host::build_id_of_self().unwrap_or_default();
+        // Without a build id nothing can be remembered safely.
+        let path = places.lock().filter(|_| !build.is_empty());
+        let lock = Lock::read(path, &build, &owners);
+        Self { dirs: places.plugins(), owners, lock, loaded: BTreeMap::new() }
+    }
+
+    /// Where plugins are looked for, in order.
+    #[must_use]
+    pub fn dirs(&self) -> &[PathBuf] {
+        &self.dirs
+    }
+
+    /// Gives a plugin by name, loading it if it is not loaded yet.
+    ///
+    /// # Errors
+    /// It is missing, not trusted, or does not fit.
+    pub fn get(&mut self, name: &str) -> Result<Rc<Plugin>, Trouble> {
+        if let Some(plugin) = self.loaded.get(name) {
+            return Ok(Rc::clone(plugin));
+        }
+        let path = self.find(name)?;
+        let (file, facts) = self.open(name, &path)?;
+        let remembered = self.lock.get(&path, &facts).cloned();
+        let known = remembered.is_some();
+        let candidate = match remembered {
+            Some(entry) => Candidate { manifest: entry.manifest, path, sha256: entry.sha256, facts, file },
+            None => self.inspect(name, path, file, facts)?,
+        };
+        let plugin = Rc::new(self.load(name, candidate, known)?);
+        self.loaded.insert(name.to_owned(), Rc::clone(&plugin));
+        Ok(plugin)
+    }
+
+    /// Checks a plugin's file without running anything of it.
+    ///
+    /// # Errors
+    /// It is missing, not trusted, or no plugin.
+    pub fn candidate(&self, name: &str) -> Result<Candidate, Trouble> {
+        let path = self.find(name)?;
+        let (file, facts) = self.open(name, &path)?;
+        self.inspect(name, path, file, facts)
+    }
+
+    /// Forgets what is remembered of a plugin, so that the next `get` checks all of it again.
+    pub fn forget(&mut self, name: &str) {
+        self.loaded.remove(name);
+        if let Ok(path) = self.find(name) {
+            self.lock.remove(&path);
+        }
+    }
+
+    /// Names of all plugin files in the directories, in the order they are found; the first of a name counts.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        for dir in &self.dirs {
+            let Ok(entries) = std::fs::read_dir(dir) else { continue };
+            let mut here: Vec<String> = entries
+                .flatten()
+                .filter_map(|e| plugin_name(&e.file_name().to_string_lossy()))
+                .collect();
+            here.sort();
+            names.extend(here);
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        names.retain(|name| seen.insert(name.clone()));
+        names
+    }
+
+    /// Writes what was learnt to `plugins.lock`. Without it every launch checks again, only slower.
+    ///
+    /// # Errors
+    /// The file could not be written.
+    pub fn remember(&mut self) -> std::io::Result<()> {
+        self.lock.save()
+    }
+
+    fn find(&self, name: &str) -> Result<PathBuf, Trouble> {
+        let file = file_name(name);
+        let found = self.dirs.iter().map(|dir| dir.join(&file)).find(|path| path.symlink_metadata().is_ok());
+        found.ok_or_else(|| {
+            let names = self.names();
+            let known: Vec<&str> = names.iter().map(String::as_str).collect();
+            let dirs: Vec<String> = self.dirs.iter().map(|d| d.display().to_string()).collect();
+            Trouble::new(Kind::Plugin, format!("there is no plugin `{name}`"))
+                .row("file", format!("{file} in {}", dirs.join(", ")))
+                .row("help", if known.is_empty() { "install palisade's plugins, or name their directory with --plugin-dir".to_owned() } else { suggest(name, &known) })
+        })
+    }
+
+    fn open(&self, name: &str, path: &Path) -> Result<(OwnedFd, FileFacts), Trouble> {
+        let file = open_trusted(path, &self.owners).map_err(|e| {
+            Trouble::new(Kind::Plugin, format!("it is not trusted: {e}"))
+                .of(name)
+                .row("file", path.display().to_string())
+                .row("help", e.remedy())
+        })?;
+        let facts = fstat(&file).map_err(|e| Trouble::call("its file could not be examined", &e).of(name))?;
+        Ok((file, facts))
+    }
+
+    fn inspect(&self, name: &str, path: PathBuf, file: OwnedFd, facts: FileFacts) -> Result<Candidate, Trouble> {
+        let refuse = |why: String| {
+            Trouble::new(Kind::Plugin, why).of(name).row("file", path.display().to_string())
+        };
+        let mut bytes = Vec::new();
+        let handle = file.try_clone().map_err(|e| refuse(e.to_string()))?;
+        std::fs::File::from(handle).read_to_end(&mut bytes).map_err(|e| refuse(e.to_string()))?;
+        let text = elf::inspect(&bytes).map_err(&refuse)?;
+        let manifest = Manifest::parse(&text).map_err(|e| refuse(format!("its manifest is wrong: {e}")))?;
+        if manifest.name != name {
+            return Err(refuse(format!("its file is named for `{name}`, its manifest says `{}`", manifest.name))
+                .row("help", format!("rename the file to {}", file_name(&manifest.name))));
+        }
+        Ok(Candidate { manifest, sha256: sha256(&bytes), path, facts, file })
+    }
+
+    fn load(&mut self, name: &str, candidate: Candidate, known: bool) -> Result<Plugin, Trouble> {
+        let Candidate { manifest, path, sha256, facts, file } = candidate;
+        let loaded = entry(name, "dlopen", || load(file.as_fd(), known)).map_err(|e| {
+            Trouble::new(Kind::Plugin, e.to_string())
+                .of(name)
+                .row("file", path.display().to_string())
+                .row("help", remedy(&e))
+        })?;
+        if !known {
+            let manifest = Manifest { reference: String::new(), ..manifest.clone() };
+            let entry = Entry { file: identity(&facts), sha256: sha256.clone(), manifest, seam: loaded.seam.to_owned() };
+            self.lock.put(&path, entry);
+        }
+        Ok(Plugin { manifest, path, sha256, loaded, _file: file })
+    }
+}
+
+fn plugin_name(file: &str) -> Option<String> {
+    Some(file.strip_prefix("libpalisade_")?.strip_suffix(".so")?.replace('_', "-"))
+}
+
+fn remedy(error: &LoadError) -> &'static str {
+    match error {
+        LoadError::Open(_) => "the file may be damaged; install the plugin again",
+        LoadError::NotAPlugin => "the author exports a plugin with export_plugin!",
+        LoadError::OtherAbiStable(_) | LoadError::OtherLayout(_) => {
+            "the author builds it again with this palisade's palisade-abi"
+        }
+        LoadError::OtherMajor(..) => "use a plugin built for this seam, or the palisade it was built for",
+        LoadError::NoLayout | LoadError::Start(_) => "report it to the plugin's author",
+    }
+}

@@ -1,0 +1,337 @@
+//! A running workload: signals, time limits, output and watchers, until it ends.
+
+use crate::error::Trouble;
+use crate::launch::Launch;
+use crate::message::{Death, FromChild, decode};
+use crate::pump::Passed;
+use crate::tree;
+use palisade_model::report::{Clock, Ended, Report};
+use palisade_model::stage::Stage;
+use palisade_sys::event::{PollItem, poll};
+use palisade_sys::{memory, process, signal};
+use std::os::fd::AsFd as _;
+use std::time::{Duration, Instant};
+
+/// How long a workload that was asked to end may take before it is killed, where the policy does not say.
+const GRACE: Duration = Duration::from_secs(2);
+/// How often the processor time of everything inside is added up, where the policy limits it.
+const CPU_TICK: Duration = Duration::from_millis(100);
+/// A workload that runs longer than this is worth giving memory back for.
+const SETTLED: Duration = Duration::from_millis(100);
+
+/// A workload that was released.
+#[derive(Debug)]
+pub struct Running {
+    launch: Box<Launch>,
+    released: Instant,
+    /// A limit that was reached, and when the workload is killed for it.
+    ending: Option<(Reached, Instant)>,
+    settled: bool,
+    failed_exec: Option<Trouble>,
+    channel_open: bool,
+}
+
+/// A limit of the launcher's own.
+#[derive(Clone, Debug)]
+enum Reached {
+    Time(Clock, Duration),
+    Output(u64),
+    Watcher(String),
+}
+
+/// What one look at the descriptors found.
+enum Seen {
+    Nothing,
+    Died(Death),
+    Gone,
+}
+
+impl Running {
+    pub(crate) fn new(launch: Launch) -> Self {
+        Self {
+            launch: Box::new(launch),
+            released: Instant::now(),
+            ending: None,
+            settled: false,
+            failed_exec: None,
+            channel_open: true,
+        }
+    }
+
+    /// The workload's process id, as the host sees it.
+    #[must_use]
+    pub fn pid(&self) -> Option<i32> {
+        self.launch.born.as_ref().map(|born| born.workload)
+    }
+
+    /// Waits until the workload has ended, undoes everything, and reports.
+    ///
+    /// # Errors
+    /// The command could not be executed, or the workload could not be waited for. Everything is undone.
+    pub fn wait(mut self) -> Result<Report, crate::launch::Failed> {
+        let death = self.until_death();
+        let wall = self.released.elapsed();
+        if let Some(pump) = &mut self.launch.pump
+            && pump.drain() == Passed::Full
+            && self.ending.is_none()
+        {
+            let limit = self.launch.plan.process.output_limit.unwrap_or_default();
+            self.ending = Some((Reached::Output(limit), Instant::now()));
+        }
+        let finish = self.launch.finish();
+        self.launch.mark("run");
+        self.launch.end();
+        self.launch.mark("undo");
+        let trouble = match (death, self.failed_exec.take()) {
+            (_, Some(trouble)) | (Err(trouble), None) => trouble,
+            (Ok(death), None) => {
+                let ended = self.ending.take().map(|(reached, _)| ended_by(reached));
+                return Ok(crate::report::ended(&self.launch, &death, ended, wall, finish));
+            }
+        };
+        let report = crate::report::failed(&self.launch, &trouble);
+        Err(crate::launch::Failed { trouble, report: Box::new(report) })
+    }
+
+    fn until_death(&mut self) -> Result<Death, Trouble> {
+        loop {
+            match self.look()? {
+                Seen::Nothing => self.check_limits(),
+                Seen::Died(death) => return Ok(death),
+                Seen::Gone => return self.wait_status(),
+            }
+        }
+    }
+
+    /// Waits for the next thing to happen and deals with it.
+    fn look(&mut self) -> Result<Seen, Trouble> {
+        let timeout = self.next_look();
+        let Some(born) = &self.launch.born else { return Ok(Seen::Gone) };
+        let mut items = vec![(Source::Process, PollItem::read(born.pidfd.as_fd()))];
+        items.extend(born.death.as_ref().map(|fd| (Source::Death, PollItem::read(fd.as_fd()))));
+        if self.channel_open {
+            items.push((Source::Channel, PollItem::read(born.channel.as_fd())));
+        }
+        items.extend(self.launch.signals.as_ref().map(|s| (Source::Signal, PollItem::read(s.as_fd()))));
+        let outputs = self.launch.pump.as_ref().map(crate::pump::Pump::fds).unwrap_or_default();
+        items.extend(outputs.into_iter().map(|(i, fd)| (Source::Output(i), PollItem::read(fd))));
+        for (index, isolator) in self.launch.plan.isolators.iter().enumerate() {
+            for fd in isolator.object.watch() {
+                let watched = palisade_sys::fd::borrow(fd)
+                    .map_err(|e| Trouble::call("it watches a descriptor that is not open", &e).of(&isolator.name))?;
+                items.push((Source::Watched(index, fd), PollItem::read(watched)));
+            }
+        }
+        let ready = wait_for(items, timeout)?;
+        // The last words of an init come before the news that it is gone.
+        for source in ready {
+            match self.deal(source)? {
+                Seen::Nothing => {}
+                news => return Ok(news),
+            }
+        }
+        Ok(Seen::Nothing)
+    }
+
+    fn deal(&mut self, source: Source) -> Result<Seen, Trouble> {
+        match source {
+            Source::Death => Ok(self.read_death()?.map_or(Seen::Gone, Seen::Died)),
+            Source::Process => Ok(self.read_death()?.map_or(Seen::Gone, Seen::Died)),
+            Source::Channel => self.read_channel().map(|()| Seen::Nothing),
+            Source::Signal => self.forward().map(|()| Seen::Nothing),
+            Source::Output(index) => {
+                if let Some(pump) = &mut self.launch.pump
+                    && pump.pass(index) == Passed::Full
+                {
+                    let limit = self.launch.plan.process.output_limit.unwrap_or_default();
+                    self.reach(Reached::Output(limit));
+                }
+                Ok(Seen::Nothing)
+            }
+            Source::Watched(index, fd) => {
+                self.watched(index, fd);
+                Ok(Seen::Nothing)
+            }
+        }
+    }
+
+    fn watched(&mut self, index: usize, fd: i32) {
+        let Some(isolator) = self.launch.plan.isolators.get_mut(index) else { return };
+        let name = isolator.name.clone();
+        let answer = crate::plugins::entry(&name, "ready", || isolator.object.ready(fd)).into_result();
+        if let Err(failure) = answer {
+            self.reach(Reached::Watcher(format!("{name}: {}", failure.message)));
+        }
+    }
+
+    fn read_death(&mut self) -> Result<Option<Death>, Trouble> {
+        let Some(pipe) = self.launch.born.as_ref().and_then(|born| born.death.as_ref()) else {
+            return Ok(None);
+        };
+        let bytes = palisade_sys::fd::read_once(pipe, 64)
+            .map_err(|e| Trouble::call("init's word could not be read", &e))?;
+        if bytes.is_empty() { Ok(None) } else { decode(&bytes).map(Some) }
+    }
+
+    /// After the release the channel has news only if execve failed; its end means that it did not.
+    fn read_channel(&mut self) -> Result<(), Trouble> {
+        let Some(born) = &self.launch.born else { return Ok(()) };
+        let mut bytes = Vec::new();
+        let heard = born.channel.recv(&mut bytes).map_err(|e| Trouble::call("the child could not be heard", &e))?;
+        if heard.is_none() {
+            self.channel_open = false;
+            return Ok(());
+        }
+        if let FromChild::Stopped(_, stop) = decode(&bytes)? {
+            self.failed_exec = Some(stop.trouble());
+        }
+        Ok(())
+    }
+
+    /// Passes a signal on. One from the terminal reached the workload by itself: it is in the same group.
+    fn forward(&mut self) -> Result<(), Trouble> {
+        let Some(signals) = &self.launch.signals else { return Ok(()) };
+        let received = signals.read().map_err(|e| Trouble::call("signals could not be read", &e))?;
+        let Some(received) = received else { return Ok(()) };
+        if !received.from_kernel {
+            self.tell(received.signal);
+        }
+        if received.signal == signal::SIGTSTP {
+            // We stop as the caller's job; SIGCONT wakes us, and goes on to the workload like any other.
+            process::kill(process::getpid(), signal::SIGSTOP).ok();
+        }
+        Ok(())
+    }
+
+    /// Sends a signal to the workload's own process; it may have ended, and then there is nobody to tell.
+    fn tell(&self, number: i32) {
+        if let Some(pid) = self.pid() {
+            process::kill(pid, number).ok();
+        }
+    }
+
+    fn next_look(&self) -> Option<Duration> {
+        let settings = &self.launch.plan.process;
+        let elapsed = self.released.elapsed();
+        let ending = self.ending.as_ref().map(|(_, at)| at.saturating_duration_since(Instant::now()));
+        let wall = settings.timeout.filter(|_| self.ending.is_none()).map(|t| t.saturating_sub(elapsed));
+        let cpu = settings.cpu_time.filter(|_| self.ending.is_none()).map(|_| CPU_TICK);
+        let settle = (!self.settled).then(|| SETTLED.saturating_sub(elapsed));
+        [ending, wall, cpu, settle].into_iter().flatten().min()
+    }
+
+    fn check_limits(&mut self) {
+        let elapsed = self.released.elapsed();
+        if !self.settled && elapsed >= SETTLED {
+            self.settled = true;
+            memory::trim();
+            memory::release_file_pages();
+        }
+        if let Some((_, at)) = &self.ending {
+            if Instant::now() >= *at {
+                self.kill();
+            }
+            return;
+        }
+        let (timeout, cpu_time) = {
+            let settings = &self.launch.plan.process;
+            (settings.timeout, settings.cpu_time)
+        };
+        if let Some(limit) = timeout.filter(|limit| elapsed >= *limit) {
+            self.reach(Reached::Time(Clock::Wall, limit));
+        } else if let Some(limit) = cpu_time {
+            let root = self.launch.born.as_ref().map_or(0, |born| born.pid);
+            if tree::cpu_time(root) >= limit {
+                self.reach(Reached::Time(Clock::Cpu, limit));
+            }
+        }
+    }
+
+    /// A limit is reached: TERM, the grace, then KILL of everything inside.
+    fn reach(&mut self, reached: Reached) {
+        if self.ending.is_some() {
+            return;
+        }
+        let grace = self.launch.plan.process.grace.unwrap_or(GRACE);
+        self.ending = Some((reached, Instant::now() + grace));
+        self.tell(signal::SIGTERM);
+        // A stopped workload could not act on it.
+        self.tell(signal::SIGCONT);
+    }
+
+    fn kill(&self) {
+        if let Some(born) = &self.launch.born {
+            process::pidfd_send_signal(&born.pidfd, signal::SIGKILL).ok();
+        }
+    }
+
+    /// Without an init, or where the init was killed: what the kernel says of the process that was cloned.
+    fn wait_status(&mut self) -> Result<Death, Trouble> {
+        let Some(born) = &self.launch.born else {
+            return Err(Trouble::new(crate::error::Kind::Setup, "there is no process"));
+        };
+        let status = process::waitid(process::Target::PidFd(born.pidfd.as_fd()), false)
+            .map_err(|e| Trouble::call("the workload could not be waited for", &e))?
+            .ok_or_else(|| Trouble::new(crate::error::Kind::Setup, "the workload has no status"))?;
+        self.launch.reaped = true;
+        Ok(Death::from(status))
+    }
+}
+
+impl Launch {
+    /// Lets steps of stage Finish run and asks every isolator what it has to say.
+    fn finish(&mut self) -> crate::report::Finished {
+        let failures = match self.host_stage(Stage::Finish, |_| true) {
+            Ok(()) => Vec::new(),
+            Err(trouble) => vec![trouble.headline()],
+        };
+        let mut finished = crate::report::Finished { failures, ..Default::default() };
+        for isolator in &mut self.plan.isolators {
+            let name = isolator.name.clone();
+            match crate::plugins::entry(&name, "finish", || isolator.object.finish()).into_result() {
+                Ok(raw) => finished.add(&name, raw, &self.plan.sources),
+                Err(failure) => finished.failures.push(format!("{name}: {}", failure.message)),
+            }
+        }
+        finished
+    }
+}
+
+fn ended_by(reached: Reached) -> Ended {
+    match reached {
+        Reached::Time(kind, limit) => Ended::TimedOut {
+            limit: palisade_model::units::Time(limit).to_string(),
+            kind,
+        },
+        Reached::Output(limit) => Ended::LimitHit {
+            limit: format!("output_limit {}", palisade_model::units::Size(limit)),
+            plugin: crate::plan::CORE.to_owned(),
+        },
+        Reached::Watcher(what) => Ended::LimitHit { limit: what, plugin: String::new() },
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Source {
+    Death,
+    Process,
+    Channel,
+    Signal,
+    Output(usize),
+    Watched(usize, i32),
+}
+
+fn wait_for(items: Vec<(Source, PollItem<'_>)>, timeout: Option<Duration>) -> Result<Vec<Source>, Trouble> {
+    let (sources, mut polled): (Vec<Source>, Vec<PollItem<'_>>) = items.into_iter().unzip();
+    poll(&mut polled, timeout).map_err(|e| Trouble::call("the workload could not be watched", &e))?;
+    let ready = sources.into_iter().zip(&polled).filter(|(_, item)| item.is_ready());
+    let mut ready: Vec<Source> = ready.map(|(source, _)| source).collect();
+    // A failed execve must be known before the end that follows it.
+    ready.sort_by_key(|source| match source {
+        Source::Channel => 0,
+        Source::Output(_) | Source::Watched(..) | Source::Signal => 1,
+        Source::Death => 2,
+        Source::Process => 3,
+    });
+    Ok(ready)
+}

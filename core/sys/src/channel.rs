@@ -1,0 +1,239 @@
+//! Messages between two processes of ours: whole, bounded, and with the sender's pid as the receiver
+//! sees it.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    self, AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, sockopt,
+};
+
+use crate::error::{Error, OrCall, Result};
+
+/// The longest message in bytes.
+pub const MAX_MESSAGE: usize = 256 * 1024;
+
+/// One end of a pair; close-on-exec.
+///
+/// Messages keep their borders. The other end's close is an end of file here, and never a SIGPIPE.
+#[derive(Debug)]
+pub struct Channel(OwnedFd);
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl From<OwnedFd> for Channel {
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+}
+
+impl From<Channel> for OwnedFd {
+    fn from(channel: Channel) -> Self {
+        channel.0
+    }
+}
+
+impl Channel {
+    /// Makes a pair whose ends can each hold a message of the greatest length.
+    ///
+    /// socketpair(2), unix(7).
+    pub fn pair() -> Result<(Self, Self)> {
+        let call = || "socketpair(AF_UNIX, SOCK_SEQPACKET|SOCK_CLOEXEC)".to_owned();
+        let (a, b) = socket::socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+            .or_call(call)?;
+        for end in [&a, &b] {
+            // The default holds 208 KiB; the kernel doubles what is asked for, which pays its overhead.
+            socket::setsockopt(end, sockopt::SndBuf, &MAX_MESSAGE)
+                .or_call(|| format!("setsockopt(socket, SO_SNDBUF, {MAX_MESSAGE})"))?;
+        }
+        Ok((Self(a), Self(b)))
+    }
+
+    /// Sends one message.
+    ///
+    /// Fails: EMSGSIZE beyond [`MAX_MESSAGE`], EINVAL for an empty one (it could not be told from the
+    /// end), EPIPE when the other end is gone. send(2).
+    pub fn send(&self, message: &[u8]) -> Result<()> {
+        let call = || format!("send(channel, {} bytes, MSG_NOSIGNAL)", message.len());
+        if message.is_empty() {
+            return Err(Error::new(Errno::EINVAL, call()));
+        }
+        if message.len() > MAX_MESSAGE {
+            return Err(Error::new(Errno::EMSGSIZE, call()).with_hint("a message holds at most 256 KiB"));
+        }
+        loop {
+            match socket::send(self.0.as_raw_fd(), message, MsgFlags::MSG_NOSIGNAL) {
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(Error::new(errno, call())),
+                Ok(_) => return Ok(()),
+            }
+        }
+    }
+
+    /// Receives one message into the buffer, whose old content goes; gives its length, `None` at the end.
+    ///
+    /// Fails: EMSGSIZE for a message that is too long, which is dropped. recv(2).
+    pub fn recv(&self, message: &mut Vec<u8>) -> Result<Option<usize>> {
+        Ok(self.receive(message, false)?.map(|(length, _)| length))
+    }
+
+    /// Receives one message with the sender's pid in this process's pid namespace, 0 when it is not
+    /// visible from here; `None` at the end.
+    ///
+    /// Needs: [`Channel::enable_credentials`] before the message was sent. Fails: EPROTO for a message
+    /// without credentials, EMSGSIZE for one that is too long. unix(7).
+    pub fn recv_with_pid(&self, message: &mut Vec<u8>) -> Result<Option<i32>> {
+        match self.receive(message, true)? {
+            None => Ok(None),
+            Some((_, Some(pid))) => Ok(Some(pid)),
+            Some((_, None)) => Err(Error::new(Errno::EPROTO, "recvmsg(channel)")
+                .with_hint("enable credentials on the receiving end before anything is sent")),
+        }
+    }
+
+    /// Lets this end learn who sent each message.
+    ///
+    /// The kernel fills the pid in, and a sender without CAP_SYS_ADMIN cannot choose another. unix(7).
+    pub fn enable_credentials(&self) -> Result<()> {
+        socket::setsockopt(&self.0, sockopt::PassCred, &true)
+            .or_call(|| "setsockopt(channel, SO_PASSCRED, 1)".to_owned())
+    }
+
+    fn receive(&self, message: &mut Vec<u8>, with_pid: bool) -> Result<Option<(usize, Option<i32>)>> {
+        message.clear();
+        let length = self.next_length()?;
+        if length == 0 {
+            return Ok(None);
+        }
+        // One byte is enough to drop a message that is too long.
+        message.resize(if length > MAX_MESSAGE { 1 } else { length }, 0);
+        let call = || format!("recvmsg(channel, {length} bytes)");
+        let mut control = nix::cmsg_space!(libc::ucred);
+        let mut parts = [IoSliceMut::new(message)];
+        let (got, flags, pid) = loop {
+            let space = with_pid.then_some(control.as_mut_slice());
+            let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+            match socket::recvmsg::<UnixAddr>(self.0.as_raw_fd(), &mut parts, space, flags) {
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(Error::new(errno, call())),
+                Ok(received) => {
+                    let pid = if with_pid { sender(&received).or_call(call)? } else { None };
+                    break (received.bytes, received.flags, pid);
+                }
+            }
+        };
+        if flags.contains(MsgFlags::MSG_TRUNC) || got != length {
+            message.clear();
+            return Err(Error::new(Errno::EMSGSIZE, call()).with_hint("a message holds at most 256 KiB"));
+        }
+        Ok(Some((got, pid)))
+    }
+
+    /// Waits for a message and gives its length without taking it; 0 is the end.
+    fn next_length(&self) -> Result<usize> {
+        let flags = libc::MSG_PEEK | libc::MSG_TRUNC;
+        let mut byte = [0_u8; 1];
+        loop {
+            // SAFETY: the buffer is writable and of the length given; upheld by the array; else the kernel writes past it.
+            let length = unsafe { libc::recv(self.0.as_raw_fd(), byte.as_mut_ptr().cast(), byte.len(), flags) };
+            match Errno::result(length) {
+                Err(Errno::EINTR) => {}
+                // The other end died with messages of ours unread: nothing more comes.
+                Err(Errno::ECONNRESET) => return Ok(0),
+                other => {
+                    let length = other.or_call(|| "recv(channel, MSG_PEEK|MSG_TRUNC)".to_owned())?;
+                    return Ok(usize::try_from(length).unwrap_or(0));
+                }
+            }
+        }
+    }
+}
+
+fn sender(received: &socket::RecvMsg<'_, '_, UnixAddr>) -> nix::Result<Option<i32>> {
+    Ok(received.cmsgs()?.find_map(|control| match control {
+        ControlMessageOwned::ScmCredentials(credentials) => Some(credentials.pid()),
+        _ => None,
+    }))
+}
+
+/// Sends several parts as one message, for a header and a body that lie apart.
+///
+/// Fails: as [`Channel::send`]. sendmsg(2).
+pub fn send_parts(channel: &Channel, parts: &[&[u8]]) -> Result<()> {
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    let call = || format!("sendmsg(channel, {length} bytes, MSG_NOSIGNAL)");
+    if length == 0 || length > MAX_MESSAGE {
+        return Err(Error::new(Errno::EMSGSIZE, call()).with_hint("a message holds 1 byte to 256 KiB"));
+    }
+    let slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+    loop {
+        match socket::sendmsg::<()>(channel.0.as_raw_fd(), &slices, &[], MsgFlags::MSG_NOSIGNAL, None) {
+            Err(Errno::EINTR) => {}
+            other => return other.map(drop).or_call(call),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_keep_their_borders_and_the_end_is_told() {
+        let (a, b) = Channel::pair().unwrap();
+        let mut message = vec![9; 4];
+        a.send(b"one").unwrap();
+        send_parts(&a, &[b"tw", b"o"]).unwrap();
+        assert_eq!(b.recv(&mut message).unwrap(), Some(3));
+        assert_eq!(message, b"one");
+        assert_eq!(b.recv(&mut message).unwrap(), Some(3));
+        drop(a);
+        assert_eq!(b.recv(&mut message).unwrap(), None);
+        assert_eq!(b.send(b"x").unwrap_err().kind(), Errno::EPIPE);
+    }
+
+    #[test]
+    fn the_longest_message_passes_and_a_longer_one_is_refused() {
+        let (a, b) = Channel::pair().unwrap();
+        let long = vec![7; MAX_MESSAGE];
+        a.send(&long).unwrap();
+        let mut message = Vec::new();
+        assert_eq!(b.recv(&mut message).unwrap(), Some(MAX_MESSAGE));
+        assert_eq!(message, long);
+        assert_eq!(a.send(&vec![7; MAX_MESSAGE + 1]).unwrap_err().kind(), Errno::EMSGSIZE);
+        assert_eq!(a.send(b"").unwrap_err().kind(), Errno::EINVAL);
+    }
+
+    #[test]
+    fn a_peer_that_breaks_the_limit_is_an_error_and_not_a_short_message() {
+        let (a, b) = Channel::pair().unwrap();
+        socket::setsockopt(&a.0, sockopt::SndBuf, &(MAX_MESSAGE * 2)).unwrap();
+        let sent = socket::send(a.0.as_raw_fd(), &vec![7; MAX_MESSAGE + 1], MsgFlags::empty());
+        if sent.is_err() {
+            // The host's wmem_max does not let anybody send so much; there is nothing to receive.
+            assert_eq!(sent, Err(Errno::EMSGSIZE));
+            return;
+        }
+        let mut message = Vec::new();
+        assert_eq!(b.recv(&mut message).unwrap_err().kind(), Errno::EMSGSIZE);
+        a.send(b"next").unwrap();
+        assert_eq!(b.recv(&mut message).unwrap(), Some(4));
+    }
+
+    #[test]
+    fn the_sender_is_named() {
+        let (a, b) = Channel::pair().unwrap();
+        b.enable_credentials().unwrap();
+        a.send(b"x").unwrap();
+        let mut message = Vec::new();
+        assert_eq!(b.recv_with_pid(&mut message).unwrap(), Some(nix::unistd::getpid().as_raw()));
+        assert_eq!(message, b"x");
+        b.send(b"y").unwrap();
+        assert_eq!(a.recv_with_pid(&mut message).unwrap_err().kind(), Errno::EPROTO);
+    }
+}

@@ -1,0 +1,337 @@
+//! One cgroup of one launch: made fresh, written, read back, removed with all that is still in it.
+
+use crate::error::Told;
+use crate::layout::{Place, Version};
+use palisade_abi::Error;
+use palisade_sys::procfs::{CgroupEntry, Proc};
+use palisade_sys::{Errno, fd, mount, process};
+use std::fmt::Display;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// `CGROUP_SUPER_MAGIC` and `CGROUP2_SUPER_MAGIC` of linux/magic.h.
+const MAGIC: [i64; 2] = [0x27_e0eb, 0x6367_7270];
+/// How long stragglers may take to die before their cgroup is given up: longer than any exit that is not stuck
+/// in the kernel.
+const PATIENCE: Duration = Duration::from_secs(5);
+const SIGKILL: i32 = 9;
+/// The kernel rounds sizes down to its pages, which are at most this large.
+const LARGEST_PAGE: u64 = 65_536;
+
+/// How a value is compared with what the kernel says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Check {
+    /// The same text.
+    Exactly,
+    /// This many bytes, rounded down to a page.
+    Bytes(u64),
+}
+
+/// A file of a cgroup and what is to be in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Setting {
+    pub(crate) file: &'static str,
+    pub(crate) value: String,
+    check: Check,
+    /// Only checked: a fresh cgroup has it.
+    given: bool,
+    /// The file exists only where the kernel counts swap; how much swap it allows.
+    pub(crate) swap: Option<u64>,
+}
+
+impl Setting {
+    pub(crate) fn new(file: &'static str, value: impl Display, check: Check) -> Self {
+        Self {
+            file,
+            value: value.to_string(),
+            check,
+            given: false,
+            swap: None,
+        }
+    }
+
+    pub(crate) fn unwritten(self) -> Self {
+        Self {
+            given: true,
+            ..self
+        }
+    }
+
+    pub(crate) fn of_swap(self, bytes: u64) -> Self {
+        Self {
+            swap: Some(bytes),
+            ..self
+        }
+    }
+
+    fn fits(&self, found: &str) -> bool {
+        match self.check {
+            Check::Exactly => found == self.value,
+            Check::Bytes(asked) => found
+                .parse::<u64>()
+                .is_ok_and(|found| found <= asked && asked - found < LARGEST_PAGE),
+        }
+    }
+}
+
+/// A cgroup that this launch made.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) place: Place,
+    name: String,
+    base: OwnedFd,
+    dir: OwnedFd,
+    /// v1: the file by which a thread moves itself, opened while the host's rights are there.
+    tasks: Option<File>,
+}
+
+impl Group {
+    /// Makes it. One that exists already is an error, never adopted: it may carry processes and limits of others.
+    pub(crate) fn make(place: &Place, name: &str) -> Result<Self, Error> {
+        let at = place.dir.display();
+        let base = fd::open_path(&place.dir, fd::O_PATH | fd::O_DIRECTORY)
+            .told(|| format!("cannot open {at}"))?;
+        let magic = mount::statfs_type(&base).told(|| format!("cannot look at {at}"))?;
+        if !MAGIC.contains(&magic) {
+            let found = format!("fstatfs({at}) = type {magic:#x}");
+            return Err(Error::host(format!("{at} is not a cgroup")).call(found, 0));
+        }
+        if !place.enable.is_empty() {
+            let plus: Vec<String> = place
+                .enable
+                .iter()
+                .map(|c| format!("+{}", c.name()))
+                .collect();
+            fd::write_at(&base, "cgroup.subtree_control", plus.join(" ").as_bytes())
+                .told(|| format!("cannot enable controllers for the children of {at}"))?;
+        }
+        fd::mkdir_at(&base, name, 0o755).told(|| format!("cannot make a cgroup in {at}"))?;
+        let opened = fd::open_at(&base, name, fd::O_RDONLY | fd::O_DIRECTORY | fd::O_NOFOLLOW)
+            .and_then(|dir| {
+                let moves = place.version == Version::V1;
+                let tasks = moves
+                    .then(|| fd::open_at(&dir, "tasks", fd::O_WRONLY | fd::O_NOFOLLOW))
+                    .transpose()?;
+                Ok((dir, tasks.map(File::from)))
+            });
+        match opened {
+            Ok((dir, tasks)) => Ok(Self {
+                place: place.clone(),
+                name: name.to_owned(),
+                base,
+                dir,
+                tasks,
+            }),
+            Err(error) => {
+                let removed = fd::rmdir_at(&base, name);
+                let message = format!("cannot open the cgroup {name} in {at}, which was just made");
+                let failed = Err(error).told(|| message.clone());
+                removed.told(|| format!("{message}, nor remove it"))?;
+                failed
+            }
+        }
+    }
+
+    pub(crate) fn fd(&self) -> i32 {
+        self.dir.as_raw_fd()
+    }
+
+    pub(crate) fn read(&self, file: &str) -> palisade_sys::Result<String> {
+        fd::read_to_string_at(&self.dir, file)
+    }
+
+    /// Writes a setting and reads it back.
+    pub(crate) fn set(&self, setting: &Setting) -> Result<String, Error> {
+        if !setting.given {
+            fd::write_at(&self.dir, setting.file, setting.value.as_bytes())
+                .told(|| format!("cannot set {} to {}", setting.file, setting.value))?;
+        }
+        self.check(setting)
+    }
+
+    /// Says what the kernel has; another value than the one asked for is an error.
+    pub(crate) fn check(&self, setting: &Setting) -> Result<String, Error> {
+        let text = self
+            .read(setting.file)
+            .told(|| format!("cannot read back {}", setting.file))?;
+        let found = text.trim_end();
+        if setting.fits(found) {
+            return Ok(format!("{} = {found}", setting.file));
+        }
+        Err(Error::setup(format!(
+            "{} should be {}, and the kernel says {found}",
+            setting.file, setting.value
+        )))
+    }
+
+    /// Whether the kernel has a file for this cgroup.
+    pub(crate) fn has(&self, file: &str) -> bool {
+        fd::fstat_at(&self.dir, file).is_ok()
+    }
+
+    /// v1: moves the calling process, which has one thread, in.
+    ///
+    /// A thread that moves itself through `tasks` is spared the grace period of about 10 ms that every other move
+    /// into a v1 cgroup waits for. Since: 5.15; before that it waits, too.
+    pub(crate) fn join(&self) -> Result<(), Error> {
+        let Some(mut tasks) = self.tasks.as_ref() else {
+            return Ok(());
+        };
+        tasks.write_all(b"0").map_err(|e| {
+            let error = palisade_sys::Error::from_io(&e, "write(\"tasks\", \"0\")");
+            Error::setup(format!("cannot move into {}", self.path().display()))
+                .call(error.to_string(), error.errno())
+        })
+    }
+
+    /// As `/proc/PID/cgroup` writes it.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.place.path.join(&self.name)
+    }
+
+    /// Compares with the cgroups of a process.
+    pub(crate) fn holds(&self, entries: &[CgroupEntry], pid: i32) -> Result<String, Error> {
+        let first = self.place.controllers.first().map_or("", |c| c.name());
+        let entry = entries.iter().find(|entry| match self.place.version {
+            Version::V1 => entry.controllers.iter().any(|name| name == first),
+            Version::V2 => entry.hierarchy == 0,
+        });
+        let (path, found) = (
+            self.path(),
+            entry.map(|e| e.path.clone()).unwrap_or_default(),
+        );
+        if path == found {
+            return Ok(path.display().to_string());
+        }
+        let (path, found) = (path.display(), found.display());
+        Err(Error::setup(format!(
+            "the kernel says that process {pid} is in the cgroup {found}, not in {path}"
+        )))
+    }
+
+    /// Kills what is still inside and removes the cgroup.
+    ///
+    /// The kernel counts a process out a moment after its end could be waited for, so "busy" is tried again.
+    pub(crate) fn remove(&self) -> Result<(), Error> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut pause = Duration::from_micros(50);
+        loop {
+            match fd::rmdir_at(&self.base, &self.name) {
+                Ok(()) => return Ok(()),
+                Err(e) if e.kind() == Errno::ENOENT => return Ok(()),
+                Err(e) if e.kind() == Errno::EBUSY && Instant::now() < deadline => {}
+                other => {
+                    return other
+                        .told(|| format!("cannot remove the cgroup {}", self.path().display()));
+                }
+            }
+            self.empty()?;
+            sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(5));
+        }
+    }
+
+    /// Kills every process inside and removes child cgroups that were made inside.
+    fn empty(&self) -> Result<(), Error> {
+        let at = || format!("cannot kill what is left in {}", self.path().display());
+        match fd::write_at(&self.dir, "cgroup.kill", b"1") {
+            Ok(()) => {}
+            // KERNEL(5.14): cgroup.kill; v1 never has it.
+            Err(e) if e.kind() == Errno::ENOENT => self.kill_each().told(at)?,
+            Err(e) => return Err(e).told(at),
+        }
+        let entries = std::fs::read_dir(fd::proc_fd_path(&self.dir));
+        for entry in entries.into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                // Its own children are removed on the way; what stays busy is tried again with this cgroup.
+                if let Ok(child) = self.child(&name) {
+                    child.empty()?;
+                    drop(fd::rmdir_at(&self.dir, &name));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn child(&self, name: &str) -> palisade_sys::Result<Self> {
+        Ok(Self {
+            place: Place {
+                path: self.path(),
+                ..self.place.clone()
+            },
+            name: name.to_owned(),
+            base: fd::dup_cloexec(&self.dir)?,
+            dir: fd::open_at(
+                &self.dir,
+                name,
+                fd::O_RDONLY | fd::O_DIRECTORY | fd::O_NOFOLLOW,
+            )?,
+            tasks: None,
+        })
+    }
+
+    fn processes(&self) -> palisade_sys::Result<Vec<i32>> {
+        let text = self.read("cgroup.procs")?;
+        // 0 stands for a process that this pid namespace cannot name, and -1 for everybody: neither is one of ours.
+        Ok(text
+            .lines()
+            .filter_map(|line| line.parse().ok())
+            .filter(|pid| *pid > 0)
+            .collect())
+    }
+
+    /// Signals each process by a pidfd, and only those that are listed again after it was opened: a number that was
+    /// freed and given to a stranger in between is not in the second list.
+    fn kill_each(&self) -> palisade_sys::Result<()> {
+        if self.has("pids.max") {
+            // No straggler forks on while it is chased.
+            fd::write_at(&self.dir, "pids.max", b"0")?;
+        }
+        let handles: Vec<(i32, OwnedFd)> = self
+            .processes()?
+            .into_iter()
+            .filter_map(|pid| Some((pid, process::pidfd_open(pid).ok()?)))
+            .collect();
+        let again = self.processes()?;
+        for (_, handle) in handles.iter().filter(|(pid, _)| again.contains(pid)) {
+            match process::pidfd_send_signal(handle, SIGKILL) {
+                Err(e) if e.kind() != Errno::ESRCH => return Err(e),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads the cgroups of a process from the host's procfs.
+pub(crate) fn cgroups_of(pid: i32) -> Result<Vec<CgroupEntry>, Error> {
+    let text = Proc::host().and_then(|proc| proc.pid(pid)?.cgroup());
+    Ok(palisade_sys::procfs::parse_cgroups(&text.told(|| {
+        format!("cannot read the cgroups of process {pid}")
+    })?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_may_be_rounded_down_to_a_page_and_no_further() {
+        let setting = Setting::new("memory.max", 1_000_000, Check::Bytes(1_000_000));
+        assert!(setting.fits("999424") && setting.fits("1000000"));
+        for wrong in ["1003520", "900000", "max", "9223372036854771712", ""] {
+            assert!(!setting.fits(wrong), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn other_values_must_be_the_same() {
+        let setting = Setting::new("cpu.max", "50000 100000", Check::Exactly);
+        assert!(setting.fits("50000 100000") && !setting.fits("max 100000"));
+    }
+}

@@ -1,0 +1,54 @@
+//! Limits what a workload uses, and counts it: memory, swap, CPU time, processes.
+//!
+//! **What it isolates.** Each launch gets a cgroup of its own, made fresh and removed afterwards. The limits are
+//! in it, and read back, before the process exists.
+//!
+//! **From which kernel.** cgroup v1 and v2 both work, also mixed, as they are found mounted: v2 from 5.10 on
+//! (the process is born inside), v1 on any (it moves in before it builds its view).
+//!
+//! **What it cannot stop.** Time spent by the kernel on the workload's behalf in other processes, disk space,
+//! disk and network bandwidth. On v1, the few pages of the launcher that the child was born with stay charged to the
+//! launcher.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `config` | the section of a policy |
+//! | `limits` | the section as a list of limits, checked |
+//! | `layout` | which hierarchy has which controller, from what is mounted |
+//! | `v1`, `v2` | the files of each version, and where a v2 cgroup may be made |
+//! | `group` | one cgroup: make, write, read back, remove |
+//! | `isolator` | the plan of one launch, and what is shared by its steps |
+//! | `steps` | the steps |
+//! | `usage` | figures and limits that were hit |
+//! | `probe` | what this host offers |
+#![forbid(unsafe_code)]
+
+mod config;
+mod error;
+mod group;
+mod isolator;
+mod layout;
+mod limits;
+mod probe;
+mod steps;
+mod usage;
+mod v1;
+mod v2;
+
+use palisade_abi::{Error, Finding, Host, Isolator, Plugin};
+
+struct Cgroups;
+
+impl Plugin for Cgroups {
+    type Config = config::Config;
+
+    fn probe(_host: &Host) -> Vec<Finding> {
+        probe::probe()
+    }
+
+    fn configure(config: config::Config, host: &Host) -> Result<Box<dyn Isolator>, Error> {
+        Ok(Box::new(isolator::Cgroup::new(&config, host)?))
+    }
+}
+
+palisade_abi::export_plugin!(Cgroups, "manifest.ron");

@@ -1,0 +1,360 @@
+//! The plugin against the kernel: as root it makes cgroups, and each limit binds; as an ordinary user without a
+//! delegated cgroup it says what is missing.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test without the stock harness, which clippy does not take for one"
+)]
+
+use palisade_abi::seam::{ContextObject, RawFacts, RawIsolator, RawLayer, RawStep};
+use palisade_abi::{
+    Error,
+    abi_stable::std_types::{ROption, RStr, RString, Tuple2},
+    wrap,
+};
+use palisade_model::diag::SourceId;
+use palisade_model::layer::Fragment;
+use palisade_sys::fd;
+use palisade_sys::process::{self, Cloned, Ended, Target};
+use std::collections::BTreeMap;
+use std::io::{PipeWriter, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+const LIBRARY: &str = "libpalisade_cgroups.so";
+
+/// A launch without palisade: the plugin's own shared object, through the seam, step by step.
+struct Launch {
+    isolator: RawIsolator,
+    steps: Vec<RawStep>,
+}
+
+/// What palisade would lend to a step.
+#[derive(Default)]
+struct Lent {
+    pid: Option<i32>,
+    cgroup: Option<i32>,
+}
+
+impl ContextObject for Lent {
+    fn number(&self, name: RStr<'_>) -> ROption<i64> {
+        match (name.as_str(), self.pid) {
+            ("pid" | "init_pid", Some(pid)) => ROption::RSome(i64::from(pid)),
+            _ => ROption::RNone,
+        }
+    }
+
+    fn offer_cgroup(&mut self, fd: i32) {
+        self.cgroup = Some(fd);
+    }
+}
+
+impl Launch {
+    fn plan(section: &str) -> Result<Self, Error> {
+        let library = std::env::current_exe().unwrap().with_file_name(LIBRARY);
+        let file = std::fs::File::open(&library).unwrap();
+        let loaded = palisade_abi::host::load(file.as_fd(), false).unwrap();
+        let layer = RawLayer {
+            fragment: ron::to_string(&Fragment::policy(SourceId(0), section, 0))
+                .unwrap()
+                .into(),
+        };
+        let run_id = format!("test-{}", std::process::id());
+        let facts: RawFacts = vec![Tuple2(RString::from("run_id"), RString::from(run_id))].into();
+        let isolator =
+            loaded.module.configure()(vec![layer].into(), facts.clone()).into_result()?;
+        let steps = isolator.plan(facts).into_result()?;
+        Ok(Self {
+            isolator,
+            steps: steps.into(),
+        })
+    }
+
+    fn undo(&mut self, lent: &mut Lent) {
+        for step in self.steps.iter_mut().rev() {
+            let begun = Instant::now();
+            step.undo(wrap::lend(lent))
+                .into_result()
+                .map_err(Error::from)
+                .unwrap();
+            println!(
+                "  {:>6} us  undo {}",
+                begun.elapsed().as_micros(),
+                step.words()
+            );
+        }
+    }
+
+    fn stage(&mut self, stage: &str, lent: &mut Lent) -> Result<(), Error> {
+        for step in self.steps.iter_mut().filter(|step| step.stage() == stage) {
+            let begun = Instant::now();
+            let done = step.apply(wrap::lend(lent)).into_result();
+            let took = begun.elapsed().as_micros();
+            match done {
+                Ok(evidence) => println!("  {took:>6} us  {}: {evidence}", step.words()),
+                Err(failure) if step.demand() == "degrade" => {
+                    println!(
+                        "  {took:>6} us  {}: degraded: {} {}",
+                        step.words(),
+                        failure.message,
+                        failure.call
+                    );
+                }
+                Err(failure) => return Err(failure.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a workload came to.
+struct Outcome {
+    ended: Ended,
+    figures: BTreeMap<String, u64>,
+    hits: Vec<(String, bool)>,
+    paths: Vec<String>,
+}
+
+/// A child that has built and waits.
+struct Child {
+    pid: i32,
+    pidfd: OwnedFd,
+    /// Dropped, it lets the child go.
+    go: PipeWriter,
+}
+
+/// Makes the child, in the cgroup that was offered, and has it do its own steps.
+fn born(launch: &mut Launch, lent: &mut Lent, work: fn() -> i32) -> Child {
+    let offered = lent.cgroup.map(|number| format!("/proc/self/fd/{number}"));
+    let cgroup = offered.map(|path| fd::open_path(path, fd::O_RDONLY).unwrap());
+    let (mut ready, go) = std::io::pipe().unwrap();
+    let (mut built, mut done) = std::io::pipe().unwrap();
+    match process::clone3(0, cgroup.as_ref().map(AsFd::as_fd)).unwrap() {
+        Cloned::Parent { pid, pidfd } => {
+            drop(done);
+            built.read_exact(&mut [0]).unwrap();
+            lent.pid = Some(pid);
+            Child { pid, pidfd, go }
+        }
+        Cloned::Child => {
+            drop((go, cgroup));
+            launch.stage("build", lent).unwrap();
+            let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+            let open = open.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+            let cgroupfs: Vec<_> = open
+                .filter(|path| path.starts_with("/sys/fs/cgroup"))
+                .collect();
+            assert!(lent.cgroup.is_some() || cgroupfs.is_empty(), "{cgroupfs:?}");
+            done.write_all(b"x").unwrap();
+            ready.read_to_end(&mut Vec::new()).unwrap();
+            process::exit_now(work());
+        }
+    }
+}
+
+/// Runs `work` in a child inside the cgroups, and looks at them before and after.
+fn run(section: &str, work: fn() -> i32) -> Outcome {
+    println!("{section}");
+    let mut launch = Launch::plan(section).unwrap();
+    let mut lent = Lent::default();
+    launch.stage("prepare", &mut lent).unwrap();
+    let child = born(&mut launch, &mut lent, work);
+    for step in &launch.steps {
+        let begun = Instant::now();
+        let seen = step
+            .verify(wrap::lend(&mut lent))
+            .into_result()
+            .map_err(Error::from)
+            .unwrap();
+        println!(
+            "  {:>6} us  verified: {:?}",
+            begun.elapsed().as_micros(),
+            seen.into_option()
+        );
+    }
+    let inside = std::fs::read_to_string(format!("/proc/{}/cgroup", child.pid)).unwrap();
+    drop(child.go);
+    let ended = process::waitid(Target::PidFd(child.pidfd.as_fd()), false)
+        .unwrap()
+        .unwrap()
+        .ended;
+    let begun = Instant::now();
+    let finish = launch
+        .isolator
+        .finish()
+        .into_result()
+        .map_err(Error::from)
+        .unwrap();
+    println!(
+        "  {:>6} us  finish: {finish:?}",
+        begun.elapsed().as_micros()
+    );
+    launch.undo(&mut lent);
+    Outcome {
+        ended,
+        figures: finish
+            .figures
+            .into_iter()
+            .map(|Tuple2(name, value)| (name.into(), value))
+            .collect(),
+        hits: finish
+            .hits
+            .into_iter()
+            .map(|hit| (hit.words.into(), hit.ended_it))
+            .collect(),
+        paths: inside
+            .lines()
+            .filter(|line| line.contains("palisade-test-"))
+            .map(str::to_owned)
+            .collect(),
+    }
+}
+
+/// Touches 64 MiB.
+fn hoard() -> i32 {
+    let memory = vec![1_u8; 64 << 20];
+    i32::from(std::hint::black_box(memory)[4096] != 1)
+}
+
+/// Forks until it is refused; the exit code counts.
+fn forks() -> i32 {
+    for count in 0..64 {
+        match process::fork() {
+            Ok(Cloned::Child) => {
+                std::thread::sleep(Duration::from_secs(60));
+                process::exit_now(0);
+            }
+            Ok(Cloned::Parent { .. }) => {}
+            Err(_) => return count,
+        }
+    }
+    99
+}
+
+fn spin() -> i32 {
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(500) {}
+    0
+}
+
+fn idle() -> i32 {
+    0
+}
+
+fn left_behind() -> Vec<String> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let points = mounts
+        .lines()
+        .filter(|line| line.contains(" - cgroup"))
+        .filter_map(|line| line.split(' ').nth(4));
+    let name = format!("palisade-test-{}", std::process::id());
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+    let bases: Vec<&str> = own
+        .lines()
+        .filter_map(|line| line.splitn(3, ':').nth(2))
+        .collect();
+    points
+        .flat_map(|point| bases.iter().map(move |base| format!("{point}{base}")))
+        .map(|dir| format!("{}/{name}", dir.trim_end_matches('/')))
+        .filter(|dir| std::path::Path::new(dir).exists())
+        .collect()
+}
+
+/// Each act succeeds without its limit and meets it with it.
+fn limits_bind() {
+    let free = run("( pids: (max: 100) )", hoard);
+    assert_eq!(free.ended, Ended::Exited(0));
+    let killed = run(r#"( memory: (max: "16MiB"), pids: (max: 100) )"#, hoard);
+    assert_eq!(
+        killed.ended,
+        Ended::Signaled {
+            signal: 9,
+            core: false
+        }
+    );
+    assert!(
+        killed
+            .hits
+            .iter()
+            .any(|(words, ended_it)| *ended_it && words.starts_with("killed by memory.max 16MiB")),
+        "{:?}",
+        killed.hits
+    );
+    assert_eq!(killed.figures["oom_kills"], 1);
+
+    assert_eq!(
+        run(r#"( memory: (max: "64MiB") )"#, || 99).ended,
+        Ended::Exited(99)
+    );
+    let refused = run("( pids: (max: 5) )", forks);
+    assert_eq!(
+        refused.ended,
+        Ended::Exited(4),
+        "the process itself is the fifth; and its children were killed"
+    );
+    assert_eq!(refused.hits.len(), 1, "{:?}", refused.hits);
+    assert!(
+        refused
+            .figures
+            .get("pids_peak")
+            .is_none_or(|peak| *peak == 5)
+    );
+
+    let free = run("( pids: (max: 5) )", spin);
+    assert!(free.hits.is_empty(), "{:?}", free.hits);
+    let slow = run(r#"( cpu: (max: "20%", weight: 50) )"#, spin);
+    assert!(
+        slow.figures["cpu_throttled_periods"] >= 2,
+        "{:?}",
+        slow.figures
+    );
+    assert!(
+        slow.hits[0].0.starts_with("held back by cpu.max 20% in"),
+        "{:?}",
+        slow.hits
+    );
+
+    let all = run(
+        r#"( memory: (max: "512MiB"), cpu: (max: "200%"), pids: (max: 256) )"#,
+        idle,
+    );
+    assert!(!all.paths.is_empty() && all.hits.is_empty());
+}
+
+fn an_existing_cgroup_is_not_adopted() {
+    let section = "( pids: (max: 5) )";
+    let (mut first, mut second) = (
+        Launch::plan(section).unwrap(),
+        Launch::plan(section).unwrap(),
+    );
+    first.stage("prepare", &mut Lent::default()).unwrap();
+    let error = second.stage("prepare", &mut Lent::default()).unwrap_err();
+    assert!(error.call.contains("EEXIST"), "{error:?}");
+    second.undo(&mut Lent::default());
+    first.undo(&mut Lent::default());
+}
+
+/// An ordinary user, with nothing delegated.
+fn what_is_missing_is_said() {
+    let Err(error) = Launch::plan("( pids: (max: 5) )") else {
+        panic!("cgroups are writable for this user: run as root")
+    };
+    assert!(error.help.contains("demand: Degrade"), "{error:?}");
+    println!("{}\n  {}\n  {}", error.message, error.call, error.help);
+    let mut launch = Launch::plan("( pids: (max: 5), demand: Degrade )")
+        .map_err(|e| format!("{e:?}"))
+        .unwrap();
+    launch.stage("prepare", &mut Lent::default()).unwrap();
+}
+
+fn main() {
+    let writable = Launch::plan("( pids: (max: 5) )").is_ok();
+    if process::euid() == 0 || writable {
+        limits_bind();
+        an_existing_cgroup_is_not_adopted();
+    } else {
+        what_is_missing_is_said();
+    }
+    assert_eq!(left_behind(), Vec::<String>::new());
+    println!("ok");
+}

@@ -1,0 +1,289 @@
+//! The view while it is planned. Pure, except that what lies in a directory of the host is looked up there.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use palisade_abi::Error;
+
+/// Who made what lies at a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Backing {
+    /// A tmpfs of the view: names can be made there.
+    Own,
+    /// The host's files from this path on: nothing is ever made there.
+    Host(PathBuf),
+    /// A file system of the kernel.
+    Kernel,
+}
+
+/// Whether something is a directory or a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Dir,
+    File,
+}
+
+/// Where a mount goes: the path without links, and whether the name is made first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) path: String,
+    pub(crate) kind: Kind,
+    pub(crate) make: bool,
+}
+
+/// The links of a kernel's patience (`MAXSYMLINKS`).
+const MOST_LINKS: usize = 40;
+
+/// What is planned so far.
+#[derive(Clone, Debug)]
+pub(crate) struct Tree {
+    mounts: Vec<(String, Backing)>,
+    links: BTreeMap<String, String>,
+    kinds: BTreeMap<String, Kind>,
+}
+
+impl Tree {
+    /// A view whose root is this.
+    pub(crate) fn new(root: Backing) -> Self {
+        Self { mounts: vec![("/".to_owned(), root)], links: BTreeMap::new(), kinds: BTreeMap::new() }
+    }
+
+    /// Says that something is mounted at a path from here on.
+    pub(crate) fn mount(&mut self, path: &str, backing: Backing) {
+        self.mounts.push((path.to_owned(), backing));
+    }
+
+    /// The mount that a path lies in, with its place: the deepest, and of several the last.
+    pub(crate) fn backing(&self, path: &str) -> (&str, &Backing) {
+        let mut best = ("/", &Backing::Own);
+        for (at, backing) in &self.mounts {
+            if below(path, at).is_some() && at.len() >= best.0.len() {
+                best = (at, backing);
+            }
+        }
+        best
+    }
+
+    /// Follows the links that are planned, as the kernel will.
+    pub(crate) fn resolve(&self, path: &str) -> Result<String, Error> {
+        let mut path = path.to_owned();
+        for _ in 0..MOST_LINKS {
+            let link = self.links.iter().find_map(|(at, target)| Some((at, target, below(&path, at)?)));
+            let Some((at, target, rest)) = link else { return Ok(path) };
+            let parent = at.rsplit_once('/').map_or("", |(parent, _)| parent);
+            let target = if target.starts_with('/') { target.clone() } else { format!("{parent}/{target}") };
+            path = clean(&format!("{target}/{rest}"));
+        }
+        Err(Error::policy(format!("the links in {path} go round in a circle")))
+    }
+
+    /// Finds out where a mount of this kind can go.
+    pub(crate) fn target(&self, path: &str, kind: Kind) -> Result<Target, Error> {
+        let path = self.resolve(path)?;
+        let (at, backing) = self.backing(&path);
+        let make = match backing {
+            Backing::Own => {
+                let planned = self.kinds.get(&path).copied();
+                if planned.is_some_and(|planned| planned != kind) {
+                    let (is, not) = match kind {
+                        Kind::Dir => ("a file", "a directory"),
+                        Kind::File => ("a directory", "a file"),
+                    };
+                    return Err(Error::policy(format!("{path} is {is} already, and {not} cannot be put there")));
+                }
+                true
+            }
+            Backing::Host(source) => {
+                exists_there(&path, source, below(&path, at).unwrap_or_default(), kind)?;
+                false
+            }
+            Backing::Kernel if path == at => false,
+            Backing::Kernel => {
+                return Err(Error::policy(format!("{path} lies in a file system of the kernel"))
+                    .help("only Mask can be used there"));
+            }
+        };
+        Ok(Target { path, kind, make })
+    }
+
+    /// Plans a new name of the view's own: a link, a file or a directory. Gives the path without links.
+    pub(crate) fn name(&mut self, path: &str, what: Made) -> Result<String, Error> {
+        let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+        let last = path.rsplit('/').next().unwrap_or_default();
+        let parent = if parent.is_empty() { String::new() } else { self.resolve(parent)? };
+        let path = format!("{}/{last}", parent.trim_end_matches('/'));
+        match self.backing(&path) {
+            (_, Backing::Own) if !last.is_empty() => {}
+            (at, Backing::Own) => return Err(Error::policy(format!("{at} is there already"))),
+            (at, _) => {
+                let said = Error::policy(format!("{path} would be made in {at}, which is not the view's own"));
+                return Err(said.help("nothing is made in directories of the host or of the kernel; put it elsewhere"));
+            }
+        }
+        match what {
+            Made::Link(target) => {
+                if self.kinds.contains_key(&path) {
+                    return Err(Error::policy(format!("{path} is there already")).help("put the link before it"));
+                }
+                self.links.insert(path.clone(), target);
+            }
+            Made::Name(kind) => {
+                // The last word counts: a file of the policy in place of one of `System`.
+                self.links.remove(&path);
+                self.kinds.insert(path.clone(), kind);
+            }
+        }
+        Ok(path)
+    }
+
+    /// What a file or directory that is to be masked is.
+    pub(crate) fn kind_of(&self, path: &str) -> Result<(String, Kind), Error> {
+        let path = self.resolve(path)?;
+        let (at, backing) = self.backing(&path);
+        let rest = below(&path, at).unwrap_or_default().to_owned();
+        let missing = || Error::policy(format!("there is no {path} in the view to be masked")).help("put Mask behind the entry that brings it");
+        match backing {
+            Backing::Own if path == at => Ok((path, Kind::Dir)),
+            Backing::Own => {
+                let kind = self.kinds.get(&path).copied();
+                let implied = || {
+                    let inside = |other: &String| below(other, &path).is_some();
+                    let any = self.kinds.keys().any(inside) || self.mounts.iter().any(|(at, _)| inside(at));
+                    any.then_some(Kind::Dir)
+                };
+                kind.or_else(implied).map(|kind| (path, kind)).ok_or_else(missing)
+            }
+            Backing::Host(source) => {
+                let found = real_kind(source, &rest)?.ok_or_else(missing)?;
+                Ok((path, found))
+            }
+            // The host's own procfs has the same names.
+            Backing::Kernel => {
+                let found = real_kind(Path::new("/proc"), &rest)?.ok_or_else(missing)?;
+                Ok((path, found))
+            }
+        }
+    }
+}
+
+/// What a planned name is.
+pub(crate) enum Made {
+    Link(String),
+    Name(Kind),
+}
+
+/// The rest of `path` below `at`, without a leading slash; empty where they are the same.
+pub(crate) fn below<'a>(path: &'a str, at: &str) -> Option<&'a str> {
+    let rest = path.strip_prefix(at.trim_end_matches('/'))?;
+    match rest.strip_prefix('/') {
+        Some(rest) => Some(rest),
+        None if rest.is_empty() => Some(""),
+        None => None,
+    }
+}
+
+/// Takes `.`, `..` and doubled slashes out of an absolute path; `..` of a planned link is lexical, as its parents are real.
+fn clean(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// What lies at `rest` below a directory of the host; a link on the way is refused, since the view has another root.
+fn real_kind(source: &Path, rest: &str) -> Result<Option<Kind>, Error> {
+    let mut here = source.to_owned();
+    let mut facts = std::fs::metadata(&here).ok();
+    for part in rest.split('/').filter(|part| !part.is_empty()) {
+        here.push(part);
+        facts = std::fs::symlink_metadata(&here).ok();
+        if facts.as_ref().is_some_and(std::fs::Metadata::is_symlink) {
+            let to = std::fs::read_link(&here).unwrap_or_default();
+            return Err(Error::policy(format!("{} is a symbolic link to {}", here.display(), to.display()))
+                .help("write the path that it leads to"));
+        }
+    }
+    Ok(facts.map(|facts| if facts.is_dir() { Kind::Dir } else { Kind::File }))
+}
+
+fn exists_there(path: &str, source: &Path, rest: &str, kind: Kind) -> Result<(), Error> {
+    let real = source.join(rest);
+    match real_kind(source, rest)? {
+        Some(found) if found == kind => Ok(()),
+        Some(_) => Err(Error::policy(format!("{} is {}", real.display(), if kind == Kind::Dir { "no directory" } else { "a directory" }))
+            .help("a directory goes on a directory, a file on a file")),
+        None => Err(Error::policy(format!("there is no {path} to mount on: it would be {}", real.display()))
+            .help(format!("nothing is made in directories of the host; make {} yourself, or put a Tmpfs around it", real.display()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree() -> Tree {
+        let mut tree = Tree::new(Backing::Own);
+        tree.mount("/usr", Backing::Host(PathBuf::from("/usr")));
+        tree.name("/lib", Made::Link("usr/lib".to_owned())).unwrap();
+        tree.name("/etc/passwd", Made::Name(Kind::File)).unwrap();
+        tree.mount("/proc", Backing::Kernel);
+        tree
+    }
+
+    #[test]
+    fn the_deepest_and_last_mount_counts() {
+        let mut tree = tree();
+        assert_eq!(tree.backing("/usr/lib").0, "/usr");
+        assert_eq!(tree.backing("/usrlocal").0, "/");
+        tree.mount("/usr", Backing::Own);
+        assert_eq!(tree.backing("/usr/lib").1, &Backing::Own);
+    }
+
+    #[test]
+    fn planned_links_are_followed() {
+        let mut tree = tree();
+        assert_eq!(tree.resolve("/lib/x").unwrap(), "/usr/lib/x");
+        assert_eq!(tree.resolve("/library").unwrap(), "/library");
+        tree.name("/a", Made::Link("/b".to_owned())).unwrap();
+        tree.name("/b", Made::Link("./a".to_owned())).unwrap();
+        assert!(tree.resolve("/a/x").unwrap_err().message.contains("circle"));
+    }
+
+    /// A mask made by binding left empty stub files in a user's repository: nothing is made on the host's side.
+    #[test]
+    fn nothing_is_made_in_the_hosts_directories() {
+        let mut tree = tree();
+        let error = tree.target("/usr/no-such-dir", Kind::Dir).unwrap_err();
+        assert!(error.message.contains("there is no /usr/no-such-dir"), "{}", error.message);
+        assert!(tree.target("/usr/bin", Kind::File).unwrap_err().message.contains("is a directory"));
+        assert!(!tree.target("/lib", Kind::Dir).unwrap().make);
+        assert!(tree.name("/lib/x", Made::Name(Kind::Dir)).unwrap_err().message.contains("not the view's own"));
+        assert!(tree.target("/proc/sys", Kind::Dir).is_err());
+        assert!(tree.target("/opt/x", Kind::Dir).unwrap().make);
+    }
+
+    #[test]
+    fn kinds_do_not_mix() {
+        let tree = tree();
+        assert!(tree.target("/etc/passwd", Kind::Dir).unwrap_err().message.contains("is a file already"));
+        assert_eq!(tree.kind_of("/etc").unwrap(), ("/etc".to_owned(), Kind::Dir));
+        assert_eq!(tree.kind_of("/etc/passwd").unwrap().1, Kind::File);
+        assert_eq!(tree.kind_of("/proc/kcore").map(|found| found.1).unwrap_or(Kind::File), Kind::File);
+        assert!(tree.kind_of("/none").is_err());
+    }
+
+    #[test]
+    fn below_is_by_component() {
+        assert_eq!(below("/a/b", "/a"), Some("b"));
+        assert_eq!(below("/a", "/a"), Some(""));
+        assert_eq!(below("/ab", "/a"), None);
+        assert_eq!(below("/ab", "/"), Some("ab"));
+    }
+}

@@ -1,0 +1,154 @@
+//! The isolator and its steps: all in Seal, one for each line of the policy, then the one that enters.
+
+use crate::config::Config;
+use crate::domain::{Domain, beyond};
+use crate::plan::{self, Line, Plan, What};
+use crate::proof::Proof;
+use crate::rights::names;
+use palisade_abi::{Demand, Error, Evidence, Host, Isolator, Origin, Stage, Step};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// The isolator of one launch.
+pub(crate) struct Isolated {
+    config: Config,
+    run_id: String,
+}
+
+impl Isolated {
+    pub(crate) fn new(config: Config, run_id: String) -> Result<Self, Error> {
+        plan::check(&config)?;
+        Ok(Self { config, run_id })
+    }
+}
+
+impl Isolator for Isolated {
+    fn plan(&self, _host: &Host) -> Result<Vec<Step>, Error> {
+        let abi = palisade_sys::landlock::abi_version().map_err(|e| {
+            Error::host("this kernel has no Landlock")
+                .call(e.to_string(), e.errno())
+                .help(e.hint().unwrap_or_default())
+        });
+        Ok(steps(plan::plan(&self.config, abi)?, &self.run_id))
+    }
+}
+
+/// The steps of a plan.
+pub(crate) fn steps(plan: Plan, run_id: &str) -> Vec<Step> {
+    let any = !(plan.files.is_empty() && plan.net.is_empty() && plan.scopes.is_empty());
+    let plan = Rc::new(plan);
+    let domain = Rc::new(RefCell::new(Domain::default()));
+    let origin = plan.lines.first().and_then(|line| line.origin);
+    let mut steps = Vec::new();
+    if any {
+        steps.push(create(&plan, &domain, origin));
+    }
+    steps.extend(plan.lines.iter().map(|line| step(line, &domain)));
+    if any {
+        steps.push(enter(&plan, &domain, run_id).origin(origin));
+    }
+    steps
+}
+
+fn create(plan: &Rc<Plan>, domain: &Rc<RefCell<Domain>>, origin: Option<Origin>) -> Step {
+    let words = if plan.files.is_empty() {
+        "prepares a Landlock domain that leaves files alone".to_owned()
+    } else {
+        format!(
+            "prepares a Landlock domain that denies, unless granted below: {}",
+            names(plan.files)
+        )
+    };
+    let (plan, domain) = (Rc::clone(plan), Rc::clone(domain));
+    Step::run(Stage::Seal, words, move |_| {
+        domain.borrow_mut().create(&plan)?;
+        Ok::<_, Error>(format!("ABI {}{}", plan.abi, beyond(&plan)))
+    })
+    .why("what the kernel can restrict is denied first, and then granted line by line")
+    .origin(origin)
+}
+
+fn step(line: &Line, domain: &Rc<RefCell<Domain>>) -> Step {
+    let domain = Rc::clone(domain);
+    let step = match line.what.clone() {
+        What::Grant {
+            path,
+            access,
+            optional,
+        } => Step::run(Stage::Seal, &line.words, move |_| {
+            domain.borrow_mut().grant(&path, access, optional)
+        })
+        .why("resolved here, in the final view"),
+        What::Ports { access, ports } => Step::run(Stage::Seal, &line.words, move |_| {
+            domain.borrow_mut().ports(access, &ports)?;
+            Ok::<_, Error>(Evidence::default())
+        })
+        .why("TCP only: for no network at all there is a network namespace"),
+        What::Scope => Step::run(Stage::Seal, &line.words, |_| {
+            Ok::<_, Error>(Evidence::default())
+        })
+        .why("processes of the same user outside are out of reach, without a namespace"),
+        What::Degraded(why) => Step::run(Stage::Seal, &line.words, move |_| {
+            Err::<String, _>(Error::host(why.clone()))
+        })
+        .demand(Demand::Degrade),
+        What::Off => Step::run(Stage::Seal, &line.words, |_| {
+            Ok::<_, Error>(Evidence::default())
+        })
+        .demand(Demand::Off),
+    };
+    step.origin(line.origin)
+}
+
+fn enter(plan: &Rc<Plan>, domain: &Rc<RefCell<Domain>>, run_id: &str) -> Step {
+    let (plan, domain, run_id) = (Rc::clone(plan), Rc::clone(domain), run_id.to_owned());
+    Step::run(
+        Stage::Seal,
+        "enters the Landlock domain, for good, and tries that it holds",
+        move |_| {
+            let mut domain = domain.borrow_mut();
+            let proof = Proof::before(&plan, &domain.granted, &run_id);
+            domain.enter()?;
+            proof.after()
+        },
+    )
+    .why("it cannot be read back from outside, so an access that worked just before must fail")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::tests::section;
+
+    #[test]
+    fn the_plan_in_words() {
+        let text = r#"( rules: [ Read("/usr"), Execute("/usr"), Truncate("/log") ], tcp: (connect: [443]) )"#;
+        let plan = plan::plan(&section(text), Ok(4)).unwrap();
+        let words: Vec<String> = steps(plan, "1")
+            .iter()
+            .map(|step| format!("{step:?}"))
+            .collect();
+        assert_eq!(
+            words,
+            [
+                "seal: prepares a Landlock domain that denies, unless granted below: read_file, read_dir, execute, \
+                 write_file, truncate, make_reg, make_dir, make_sym, make_fifo, make_sock, make_char, make_block, \
+                 remove_file, remove_dir, refer",
+                "seal: lets it read at /usr and below (read_file, read_dir)",
+                "seal: lets it execute at /usr and below (execute)",
+                "seal: lets it truncate at /log and below (truncate)",
+                "seal: denies connecting to TCP ports other than 443",
+                "seal: enters the Landlock domain, for good, and tries that it holds",
+            ]
+        );
+    }
+
+    #[test]
+    fn with_nothing_to_restrict_no_domain_is_made() {
+        let text = r#"( rules: [ Read("/usr") ], demand: (paths: Degrade) )"#;
+        let plan = plan::plan(&section(text), Err(Error::host("no Landlock"))).unwrap();
+        let steps = steps(plan, "1");
+        assert_eq!(steps.len(), 2);
+        assert!(!format!("{steps:?}").contains("enters"));
+    }
+}

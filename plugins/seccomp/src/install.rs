@@ -1,0 +1,295 @@
+//! The plan and its one step: the program is compiled before the process exists and installed last.
+
+use crate::calls::Arch;
+use crate::config::Config;
+use crate::kernel::Doing as _;
+use crate::table::{Decided, Table, build, check};
+use crate::{groups, program};
+use palisade_abi::{
+    Action as Act, At, Context, Demand, Error, Evidence, Finding, Host, Isolator, Stage, Step,
+    Support,
+};
+use palisade_sys::Errno;
+use palisade_sys::procfs::{Proc, Status};
+use palisade_sys::seccomp::{self, Instruction};
+
+/// `CAP_SYS_ADMIN`, which may install a filter without no_new_privs.
+const CAP_SYS_ADMIN: u32 = 21;
+/// `Seccomp:` in `/proc/PID/status`: a filter is in force.
+const MODE_FILTER: u32 = 2;
+const NNP_HELP: &str = "add \"privileges\": (no_new_privs: true), or run as root";
+
+/// The section, checked.
+#[derive(Debug)]
+pub(crate) struct Filter {
+    config: Config,
+}
+
+impl Filter {
+    /// Checks the section.
+    ///
+    /// # Errors
+    /// A policy error for rules that contradict themselves or do nothing.
+    pub(crate) fn new(config: Config) -> Result<Self, Error> {
+        check(&config)?;
+        Ok(Self { config })
+    }
+
+    fn origin(&self) -> Option<palisade_abi::Origin> {
+        let Config {
+            default,
+            deny,
+            allow,
+            ..
+        } = &self.config;
+        let rule = deny.first().or(allow.first()).and_then(|rule| rule.origin);
+        default.as_ref().and_then(|at| at.origin).or(rule)
+    }
+
+    /// The table, for an architecture; refuses one with which nothing could be started.
+    pub(crate) fn table(&self, arch: Arch) -> Result<Table, Error> {
+        let table = build(&self.config, arch);
+        let stuck: Vec<&str> = groups::LAUNCH
+            .iter()
+            .copied()
+            .filter(|name| {
+                table
+                    .verdict(name)
+                    .is_some_and(|verdict| !verdict.may_pass())
+            })
+            .collect();
+        if stuck.is_empty() {
+            return Ok(table);
+        }
+        let denied = self
+            .config
+            .deny
+            .iter()
+            .find(|rule| names_one_of(rule, &stuck));
+        Err(Error::policy(format!(
+            "the filter denies {}, so the workload could not be started",
+            stuck.join(", ")
+        ))
+        .at(denied.and_then(|rule| rule.origin).or(self.origin()))
+        .help(match denied {
+            Some(_) => {
+                "take it out of `deny`; what may be executed is better limited by \"landlock\""
+            }
+            None => "add Group(\"@launch\") to `allow`",
+        }))
+    }
+
+    fn compile(&self) -> Result<(Table, Vec<Instruction>), Error> {
+        let arch = Arch::host().ok_or_else(|| {
+            Error::host("the system call numbers of this machine are not known").help(
+                "filters are made for x86-64 and 64-bit Arm; leave \"seccomp\" out of the policy",
+            )
+        })?;
+        let table = self.table(arch)?;
+        let program = program::compile(&table).map_err(|error| error.at(self.origin()))?;
+        Ok((table, program))
+    }
+}
+
+fn names_one_of(rule: &At<crate::rule::Rule>, names: &[&str]) -> bool {
+    use crate::rule::Rule;
+    match &rule.value {
+        Rule::Call(call) => names.contains(&call.0),
+        Rule::Answer(inner, _) => matches!(&**inner, Rule::Call(call) if names.contains(&call.0)),
+        Rule::Group(_) | Rule::When(..) => false,
+    }
+}
+
+impl Isolator for Filter {
+    fn plan(&self, host: &Host) -> Result<Vec<Step>, Error> {
+        let demand = self
+            .config
+            .demand
+            .as_ref()
+            .map_or(Demand::Require, |at| at.value);
+        if demand == Demand::Off {
+            return Ok(Vec::new());
+        }
+        let (table, program) = self.compile()?;
+        if demand == Demand::Require {
+            self.host_can(host)?;
+        }
+        let decided = Decided::of(&self.config);
+        let words = words(&table, &decided, program.len());
+        let log = self.config.log.as_ref().is_some_and(|at| at.value);
+        let flags = if log { seccomp::FLAG_LOG } else { 0 };
+        let step = Step::new(Stage::Seal, words, Install { program, flags })
+            .why("closes kernel code that the workload has no use for; last, since what it denies palisade may still need")
+            .origin(self.origin())
+            .demand(demand)
+            .after("landlock");
+        Ok(vec![step])
+    }
+}
+
+impl Filter {
+    fn host_can(&self, host: &Host) -> Result<(), Error> {
+        match seccomp::action_available(seccomp::RET_KILL_PROCESS) {
+            Ok(true) => {}
+            Ok(false) => return Err(missing().at(self.origin())),
+            Err(error) => {
+                return Err(missing()
+                    .call(error.to_string(), error.errno())
+                    .at(self.origin()));
+            }
+        }
+        // In a user namespace the child is privileged until Drop, and a launch may be inside one already.
+        let privileged = host.has_capability(CAP_SYS_ADMIN) || host.uses("namespaces");
+        if host.uses("privileges") || privileged {
+            return Ok(());
+        }
+        Err(Error::host("a filter can be installed only with no_new_privs or CAP_SYS_ADMIN, and there is neither")
+            .at(self.origin())
+            .help(NNP_HELP))
+    }
+}
+
+fn missing() -> Error {
+    Error::host("this kernel has no system call filters")
+        .help("it needs Linux 4.14 or later, built with CONFIG_SECCOMP_FILTER; another sandbox around this one may also hide it")
+}
+
+/// What this host offers.
+pub(crate) fn probe() -> Finding {
+    let (support, detail) = match seccomp::action_available(seccomp::RET_KILL_PROCESS) {
+        Ok(true) if Arch::host().is_some() => (Support::Full, "all actions".to_owned()),
+        Ok(true) => (
+            Support::Missing,
+            "the numbers of this architecture are not known".to_owned(),
+        ),
+        Ok(false) => (Support::Missing, "KillProcess is not known".to_owned()),
+        Err(error) => (Support::Missing, error.to_string()),
+    };
+    let remedy = if support == Support::Full {
+        String::new()
+    } else {
+        missing().help
+    };
+    Finding {
+        feature: "system call filters".to_owned(),
+        support,
+        detail,
+        remedy,
+    }
+}
+
+/// What the step does, in one line.
+fn words(table: &Table, decided: &Decided, instructions: usize) -> String {
+    let through = |action: crate::action::Action| action.lets_through();
+    let count = |wanted: &dyn Fn(&crate::table::Verdict) -> bool| {
+        table
+            .calls
+            .iter()
+            .filter(|(_, verdict)| wanted(verdict))
+            .count()
+    };
+    let plain = |pass: bool| count(&|v| v.clauses.is_empty() && through(v.otherwise) == pass);
+    let partly = count(&|v| !v.clauses.is_empty());
+    let calls = |n: usize| {
+        if n == 1 {
+            "1 system call".to_owned()
+        } else {
+            format!("{n} system calls")
+        }
+    };
+    let some = match partly {
+        0 => String::new(),
+        1 => " and 1 by its arguments".to_owned(),
+        n => format!(" and {n} by their arguments"),
+    };
+    let head = if through(decided.default) {
+        format!(
+            "denies {}{some}, {} the rest",
+            calls(plain(false)),
+            decided.default
+        )
+    } else {
+        format!(
+            "allows {}{some}, {} the rest",
+            calls(plain(true)),
+            decided.default
+        )
+    };
+    format!("{head}; kills on a foreign architecture ({instructions} instructions)")
+}
+
+struct Install {
+    program: Vec<Instruction>,
+    flags: u32,
+}
+
+impl Act for Install {
+    fn apply(&mut self, _context: &mut Context<'_>) -> Result<Evidence, Error> {
+        let installed = seccomp::install_filter(&self.program, self.flags);
+        let bare = installed
+            .as_ref()
+            .is_err_and(|error| error.kind() == Errno::EACCES);
+        installed
+            .doing("the filter could not be installed")
+            .map_err(|error| if bare { error.help(NNP_HELP) } else { error })?;
+        Ok(Evidence::default())
+    }
+
+    fn verify(&self, context: &Context<'_>) -> Result<Option<Evidence>, Error> {
+        let doing = "the filter could not be read back";
+        let (proc, pid) = (Proc::host().doing(doing)?, context.pid()?);
+        let theirs = proc.pid(pid).and_then(|pid| pid.status()).doing(doing)?;
+        let ours = proc.own().and_then(|pid| pid.status()).doing(doing)?;
+        in_force(&theirs, &ours).map(Some)
+    }
+}
+
+/// The process is born with the launcher's own filters, so only one more than those is a filter of the policy's.
+fn in_force(theirs: &Status, ours: &Status) -> Result<Evidence, Error> {
+    let call = |text: String| Error::setup("the filter is not in force").call(text, 0);
+    if theirs.seccomp != MODE_FILTER {
+        return Err(call(format!(
+            "/proc/PID/status says Seccomp: {}, not {MODE_FILTER}",
+            theirs.seccomp
+        )));
+    }
+    match (theirs.seccomp_filters, ours.seccomp_filters.unwrap_or(0)) {
+        (Some(theirs), ours) if theirs > ours => {
+            Ok(Evidence(format!("Seccomp: 2, Seccomp_filters: {theirs}")))
+        }
+        (Some(theirs), ours) => Err(call(format!(
+            "/proc/PID/status says Seccomp_filters: {theirs}, and palisade itself was started with {ours}"
+        ))),
+        // KERNEL(5.9): before it the number cannot be read; 5.10 is the floor, so only a strange procfs gets here.
+        (None, 0) if ours.seccomp == 0 => Ok(Evidence("Seccomp: 2".to_owned())),
+        (None, _) => Err(call("/proc/PID/status has no Seccomp_filters".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(seccomp: u32, seccomp_filters: Option<u32>) -> Status {
+        Status {
+            seccomp,
+            seccomp_filters,
+            ..Status::default()
+        }
+    }
+
+    #[test]
+    fn only_a_filter_more_than_the_launchers_counts() {
+        assert_eq!(
+            in_force(&status(2, Some(1)), &status(0, Some(0)))
+                .unwrap()
+                .0,
+            "Seccomp: 2, Seccomp_filters: 1"
+        );
+        assert!(in_force(&status(2, Some(3)), &status(2, Some(2))).is_ok());
+        assert!(in_force(&status(2, Some(2)), &status(2, Some(2))).is_err());
+        assert!(in_force(&status(0, Some(0)), &status(0, Some(0))).is_err());
+        assert!(in_force(&status(2, None), &status(0, None)).is_ok());
+        assert!(in_force(&status(2, None), &status(2, None)).is_err());
+    }
+}
