@@ -13,7 +13,6 @@ compile_error!("palisade runs on 64-bit Linux");
 pub mod beneath;
 pub mod caps;
 pub mod channel;
-pub mod dl;
 mod error;
 pub mod event;
 pub mod fd;
