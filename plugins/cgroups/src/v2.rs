@@ -70,6 +70,7 @@ pub(crate) fn usage(read: &Reader<'_>, controllers: &[Controller]) -> Result<Usa
 /// its own; nothing is moved to change that.
 pub(crate) fn choose(tree: &Tree, fixed: bool) -> Result<Place, Error> {
     let mut reasons = Vec::new();
+    let mut help = None;
     for below in tree.own.ancestors() {
         let dir = under(&tree.mount, below);
         match usable(&dir, &tree.wanted) {
@@ -83,25 +84,52 @@ pub(crate) fn choose(tree: &Tree, fixed: bool) -> Result<Place, Error> {
                     enable,
                 });
             }
-            Err(why) => reasons.push(format!("{}: {why}", dir.display())),
+            Err(No { why, busy }) => {
+                reasons.push(format!("{}: {why}", dir.display()));
+                if busy && help.is_none() {
+                    help = Some(make_room(&dir));
+                }
+            }
         }
         if fixed {
             break;
         }
     }
     let wanted = names(&tree.wanted);
-    let message = format!(
-        "no cgroup can be made that limits {wanted}\n{}",
-        reasons.join("\n")
-    );
-    Err(Error::host(message).help(DELEGATION))
+    let message = format!("no cgroup can be made that limits {wanted}");
+    let help = help.unwrap_or_else(|| DELEGATION.to_owned());
+    Err(Error::host(message).call(reasons.join("\n"), 0).help(help))
+}
+
+/// How the processes of a cgroup that could be divided are moved out of the way.
+fn make_room(dir: &Path) -> String {
+    let dir = dir.display();
+    format!(
+        "move what runs there into a child first, such as: mkdir {dir}/caller && \
+         echo $$ > {dir}/caller/cgroup.procs; or {DELEGATION}"
+    )
+}
+
+/// Why a cgroup cannot be divided.
+struct No {
+    why: String,
+    /// Only because it has processes.
+    busy: bool,
+}
+
+impl From<palisade_sys::Error> for No {
+    fn from(error: palisade_sys::Error) -> Self {
+        Self {
+            why: error.to_string(),
+            busy: false,
+        }
+    }
 }
 
 /// Whether a cgroup with these controllers can be made in `dir`; gives those that must be enabled there first.
-fn usable(dir: &Path, wanted: &[Controller]) -> Result<Vec<Controller>, String> {
-    let said = |e: palisade_sys::Error| e.to_string();
-    let handle = fd::open_path(dir, fd::O_PATH | fd::O_DIRECTORY).map_err(said)?;
-    let list = |file| fd::read_to_string_at(&handle, file).map_err(said);
+fn usable(dir: &Path, wanted: &[Controller]) -> Result<Vec<Controller>, No> {
+    let handle = fd::open_path(dir, fd::O_PATH | fd::O_DIRECTORY)?;
+    let list = |file| fd::read_to_string_at(&handle, file);
     let without = |text: &str| -> Vec<Controller> {
         let has = |c: &&Controller| !text.split_ascii_whitespace().any(|name| name == c.name());
         wanted.iter().filter(has).copied().collect()
@@ -109,25 +137,27 @@ fn usable(dir: &Path, wanted: &[Controller]) -> Result<Vec<Controller>, String> 
     let available = list("cgroup.controllers")?;
     let absent = without(&available);
     if !absent.is_empty() {
-        return Err(format!(
+        let why = format!(
             "has no {} controller, only: {}",
             names(&absent),
             available.trim()
-        ));
+        );
+        return Err(No { why, busy: false });
     }
     let enable = without(&list("cgroup.subtree_control")?);
     let mut written = vec![dir.to_owned(), dir.join("cgroup.procs")];
     written.extend((!enable.is_empty()).then(|| dir.join("cgroup.subtree_control")));
     for path in written {
-        fd::may_write(&path).map_err(said)?;
+        fd::may_write(&path)?;
     }
     // The file is in every cgroup but the root.
     let root = matches!(fd::fstat_at(&handle, "cgroup.type"), Err(e) if e.kind() == Errno::ENOENT);
     if !enable.is_empty() && !root && !list("cgroup.procs")?.is_empty() {
-        return Err(format!(
+        let why = format!(
             "has processes, so it cannot give {} to a child",
             names(&enable)
-        ));
+        );
+        return Err(No { why, busy: true });
     }
     Ok(enable)
 }
@@ -168,9 +198,9 @@ mod tests {
         };
         let error = choose(&tree, false).unwrap_err();
         for dir in ["/nonexistent/a/b:", "/nonexistent/a:", "/nonexistent:"] {
-            assert!(error.message.contains(dir), "{}", error.message);
+            assert!(error.call.contains(dir), "{}", error.call);
         }
         assert!(error.help.contains("Delegate=yes"));
-        assert_eq!(choose(&tree, true).unwrap_err().message.lines().count(), 2);
+        assert_eq!(choose(&tree, true).unwrap_err().call.lines().count(), 1);
     }
 }

@@ -83,25 +83,7 @@ pub(crate) fn check(mounts: &[Mount], expected: &Expected) -> Result<String, Err
     if expected.inodes.is_some() && option("nr_inodes") != expected.inodes {
         return Err(Error::setup(format!("{path} has the options {}: the number of inodes differs", found.options)));
     }
-    if expected.recursive {
-        let lower = mounts.iter().filter(|mount| mount.path != *path && below(&mount.path, path).is_some());
-        // What was mounted there later is checked as what it is.
-        for mount in lower.filter(|mount| mount.parent == found.id) {
-            flags_are(&mount.path, mount.flags.with(expected.flags.and_only_ro()), expected.flags)?;
-        }
-    }
     Ok(format!("{path} {}", found.flags))
-}
-
-/// Flags that the view's own mounts below a bind need not have.
-trait OwnMounts {
-    fn and_only_ro(self) -> MountFlags;
-}
-
-impl OwnMounts for MountFlags {
-    fn and_only_ro(self) -> MountFlags {
-        self
-    }
 }
 
 fn flags_are(path: &str, found: MountFlags, wanted: MountFlags) -> Result<(), Error> {
@@ -112,18 +94,19 @@ fn flags_are(path: &str, found: MountFlags, wanted: MountFlags) -> Result<(), Er
     Err(Error::setup(format!("{path} is not {missing}; it is mounted {found}")))
 }
 
-/// Checks that nothing is mounted that was not planned.
+/// Checks that nothing is mounted that was not planned: each is planned itself, or came with a bind and has its flags.
 pub(crate) fn check_all(mounts: &[Mount], all: &[Expected]) -> Result<String, Error> {
-    let planned = |mount: &Mount| {
-        all.iter().any(|expected| match expected.recursive {
-            true => below(&mount.path, &expected.path).is_some(),
-            false => mount.path == expected.path,
-        })
-    };
-    match mounts.iter().find(|mount| !planned(mount)) {
-        Some(mount) => Err(Error::setup(format!("a {} is mounted on {}, which nobody planned", mount.kind, mount.path))),
-        None => Ok(format!("{} mounts, all planned", mounts.len())),
+    for mount in mounts.iter().filter(|mount| all.iter().all(|expected| expected.path != mount.path)) {
+        let brings = |expected: &&Expected| expected.recursive && below(&mount.path, &expected.path).is_some();
+        match all.iter().filter(brings).max_by_key(|expected| expected.path.len()) {
+            Some(bind) => flags_are(&mount.path, mount.flags, bind.flags)?,
+            None => {
+                let message = format!("a {} is mounted on {}, which nobody planned", mount.kind, mount.path);
+                return Err(Error::setup(message));
+            }
+        }
     }
+    Ok(format!("{} mounts, all planned", mounts.len()))
 }
 
 /// Checks a planned mount from inside, where there may be no /proc: the kernel says it of the path.
@@ -217,6 +200,9 @@ mod tests {
         all.push(expect("/usr", MountFlags::NONE));
         assert!(check_all(&mounts, &all).unwrap_err().message.contains("/usr/local"));
         all[3].recursive = true;
+        all[3].flags = MountFlags::NODEV;
+        assert!(check_all(&mounts, &all).unwrap_err().message.contains("/usr/local is not nodev"));
+        all[3].flags = MountFlags::NOSUID;
         assert_eq!(check_all(&mounts, &all).unwrap(), "6 mounts, all planned");
     }
 }
