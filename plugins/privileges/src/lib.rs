@@ -17,7 +17,7 @@
 //! | `securebits` | the bits, by name |
 //! | `steps` | the plan: what the host can give, and the steps in words |
 //! | `actions`, `kernel` | the steps' doing and reading back, and their errors |
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 mod actions;
 mod config;

@@ -20,7 +20,7 @@
 //! | `program` | from there to one BPF program |
 //! | `install`, `kernel` | the step that installs it and reads it back, and its errors |
 //! | `names` | "did you mean" |
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 mod action;
 mod calls;

@@ -101,6 +101,7 @@ pub(super) const GROUPS: &[Group] = &[
                 "sched_getparam",
                 "sched_getscheduler",
                 "sched_getattr",
+                "get_mempolicy",
             ]),
             Calls(&[
                 "sched_get_priority_max",
