@@ -144,8 +144,7 @@ impl Planner<'_> {
             shown.push("shm");
         }
         for (name, to) in links {
-            let path = self.tree.name(&format!("{path}/{name}"), Made::Link(to.to_owned()))?;
-            ops.push(Op::Link { path, to: to.to_owned() });
+            self.symlink(&format!("{path}/{name}"), to, &mut ops)?;
         }
         if mounted {
             ops.push(Op::Freeze { path: path.clone() });

@@ -82,10 +82,8 @@ impl Planner<'_> {
             Entry::Dev(dev) => return self.dev(dev),
             Entry::Mask(path) => return self.mask(path.as_str()),
             Entry::Symlink { target, at } => {
-                let path = self.tree.name(at.as_str(), Made::Link(target.as_str().to_owned()))?;
-                let words = format!("makes {path} a symbolic link to {target}");
-                ops.push(Op::Link { path, to: target.as_str().to_owned() });
-                words
+                let path = self.symlink(at.as_str(), target.as_str(), &mut ops)?;
+                format!("makes {path} a symbolic link to {target}")
             }
             Entry::Dir { path, mode } => {
                 let path = self.tree.name(path.as_str(), Made::Name(Kind::Dir))?;

@@ -52,7 +52,7 @@ pub(crate) fn find(path: &Path) -> Result<Option<(PathBuf, Kind)>, Error> {
             Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => return Ok(None),
             Err(e) => {
                 return Err(Error::host(format!("cannot look at {}", here.display()))
-                    .call(format!("lstat({:?}): {e}", here), e.raw_os_error().unwrap_or(0)));
+                    .call(format!("lstat({here:?}): {e}"), e.raw_os_error().unwrap_or(0)));
             }
         };
         is_dir = facts.is_dir();

@@ -129,9 +129,7 @@ impl Planner<'_> {
     fn link(&mut self, path: &str, item: &mut Item) -> Result<(), Error> {
         let target = std::fs::read_link(path)?;
         let Some(to) = target.to_str() else { return Ok(()) };
-        let path = self.tree.name(path, Made::Link(to.to_owned()))?;
-        item.ops.push(Op::Link { path, to: to.to_owned() });
-        Ok(())
+        self.symlink(path, to, &mut item.ops).map(drop)
     }
 
     fn bind_dir(&mut self, path: &str, item: &mut Item) -> Result<(), Error> {
@@ -145,14 +143,27 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// A file of the view's own. The last one of a name counts, so that a policy can replace one of `System`.
+    /// A file of the view's own.
     pub(crate) fn file(&mut self, path: &str, mode: u32, content: Content, ops: &mut Vec<Op>) -> Result<(), Error> {
         let path = self.tree.name(path, Made::Name(Kind::File))?;
-        for ops in self.items.iter_mut().map(|(item, _)| &mut item.ops).chain([&mut *ops]) {
-            ops.retain(|op| !matches!(op, Op::File { path: other, .. } | Op::Link { path: other, .. } if *other == path));
-        }
+        self.forget(&path, ops);
         self.bytes += content.len();
         ops.push(Op::File { path, mode, content });
         Ok(())
+    }
+
+    /// A symbolic link of the view's own; gives its path.
+    pub(crate) fn symlink(&mut self, path: &str, to: &str, ops: &mut Vec<Op>) -> Result<String, Error> {
+        let path = self.tree.name(path, Made::Link(to.to_owned()))?;
+        self.forget(&path, ops);
+        ops.push(Op::Link { path: path.clone(), to: to.to_owned() });
+        Ok(path)
+    }
+
+    /// The last file or link of a name counts, so that a policy can replace one of `System`.
+    fn forget(&mut self, path: &str, ops: &mut Vec<Op>) {
+        for ops in self.items.iter_mut().map(|(item, _)| &mut item.ops).chain([ops]) {
+            ops.retain(|op| !matches!(op, Op::File { path: other, .. } | Op::Link { path: other, .. } if other == path));
+        }
     }
 }

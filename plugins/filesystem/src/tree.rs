@@ -122,9 +122,12 @@ impl Tree {
         }
         match what {
             Made::Link(target) => {
-                if self.kinds.contains_key(&path) {
-                    return Err(Error::policy(format!("{path} is there already")).help("put the link before it"));
+                let inside = |other: &String| other != &path && below(other, &path).is_some();
+                let mounted = self.mounts.iter().any(|(at, _)| below(at, &path).is_some());
+                if mounted || self.kinds.get(&path) == Some(&Kind::Dir) || self.kinds.keys().any(inside) {
+                    return Err(Error::policy(format!("{path} is a directory already, and a link cannot be put there")));
                 }
+                self.kinds.remove(&path);
                 self.links.insert(path.clone(), target);
             }
             Made::Name(kind) => {
@@ -141,7 +144,8 @@ impl Tree {
         let path = self.resolve(path)?;
         let (at, backing) = self.backing(&path);
         let rest = below(&path, at).unwrap_or_default().to_owned();
-        let missing = || Error::policy(format!("there is no {path} in the view to be masked")).help("put Mask behind the entry that brings it");
+        let said = format!("there is no {path} in the view to be masked");
+        let missing = || Error::policy(said).help("put Mask behind the entry that brings it");
         match backing {
             Backing::Own if path == at => Ok((path, Kind::Dir)),
             Backing::Own => {
@@ -151,7 +155,8 @@ impl Tree {
                     let any = self.kinds.keys().any(inside) || self.mounts.iter().any(|(at, _)| inside(at));
                     any.then_some(Kind::Dir)
                 };
-                kind.or_else(implied).map(|kind| (path, kind)).ok_or_else(missing)
+                let kind = kind.or_else(implied).ok_or_else(missing)?;
+                Ok((path, kind))
             }
             Backing::Host(source) => {
                 let found = real_kind(source, &rest)?.ok_or_else(missing)?;
