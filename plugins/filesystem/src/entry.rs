@@ -370,12 +370,12 @@ mod tests {
     fn errors_name_the_entry_and_the_field() {
         for (entry, says, place) in [
             ("Systm", "Systm", "Systm"),
-            ("System(\"/x\")", "takes nothing", "System(\"/x\")"),
+            ("System(\"/x\")", "takes nothing", "(\"/x\")"),
             ("Bind", "needs a path", "Bind"),
             ("Bind(from: \"/src\", mod: ReadWrite)", "mod", "mod"),
             ("Bind(from: \"src\")", "absolute", "\"src\""),
-            ("Tmpfs(path: \"/tmp\", size: \"0\")", "above 0", "Tmpfs(path: \"/tmp\", size: \"0\")"),
-            ("Proc(mask: [\"../x\"])", "no name below", "Proc(mask: [\"../x\"])"),
+            ("Tmpfs(path: \"/tmp\", size: \"0\")", "above 0", "(path: \"/tmp\", size: \"0\")"),
+            ("Proc(mask: [\"../x\"])", "no name below", "(mask: [\"../x\"])"),
         ] {
             let (message, at) = read(entry).unwrap_err();
             assert!(message.contains(says), "{entry}: {message}");

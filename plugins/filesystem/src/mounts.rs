@@ -8,7 +8,6 @@ use palisade_sys::mount::{self, MountFlags};
 
 use crate::error::Told;
 use crate::op::Expected;
-use crate::source::O_PATH;
 use crate::tree::below;
 
 /// A tmpfs counts in pages, of at most this many bytes (aarch64).
@@ -112,7 +111,7 @@ pub(crate) fn check_all(mounts: &[Mount], all: &[Expected]) -> Result<String, Er
 /// Checks a planned mount from inside, where there may be no /proc: the kernel says it of the path.
 pub(crate) fn witness(expected: &Expected) -> Result<String, Error> {
     let path = &expected.path;
-    let file = fd::open_path(path, O_PATH).told(|| format!("cannot look at {path}"))?;
+    let file = fd::open_path(path, fd::O_PATH).told(|| format!("cannot look at {path}"))?;
     let found = mount::flags_of(&file).told(|| format!("cannot look at the mount on {path}"))?;
     flags_are(path, found, expected.flags)?;
     let magic = mount::statfs_type(&file).told(|| format!("cannot look at the mount on {path}"))?;

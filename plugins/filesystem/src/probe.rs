@@ -7,7 +7,6 @@ use palisade_sys::mount::{self, Fs, MountAttr, MountFlags};
 use palisade_sys::namespace::{CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER};
 use palisade_sys::{Errno, Error, fd, namespace, process};
 
-use crate::source::O_PATH;
 
 const CAP_SYS_ADMIN: u32 = 21;
 
@@ -68,7 +67,7 @@ fn in_child(flags: u64, act: fn() -> palisade_sys::Result<()>) -> palisade_sys::
 fn build_root() -> palisade_sys::Result<()> {
     mount::make_private_recursive()?;
     let root = Fs::new("tmpfs")?.set("size", "65536")?.create(MountFlags::NOSUID)?;
-    mount::move_mount_onto(&root, fd::open_path("/", O_PATH)?)?;
+    mount::move_mount_onto(&root, fd::open_path("/", fd::O_PATH)?)?;
     mount::pivot_root_into(&root)
 }
 

@@ -16,8 +16,6 @@ use palisade_sys::fd;
 use crate::error::Told;
 use crate::tree::Kind;
 
-/// `O_PATH` of fcntl.h.
-pub(crate) const O_PATH: i32 = 0o10_000_000;
 /// `MAXSYMLINKS` of the kernel.
 const MOST_LINKS: u32 = 40;
 
@@ -95,7 +93,7 @@ impl Source {
     pub(crate) fn open(&self, early: bool) -> Result<OwnedFd, Error> {
         let said = || format!("cannot open {} for the view", self.path.display());
         let tree = if self.checked {
-            let file = fd::open_path(&self.path, O_PATH).told(said)?;
+            let file = fd::open_path(&self.path, fd::O_PATH).told(said)?;
             let found = fd::fd_path(&file).told(said)?;
             if found != self.path {
                 return Err(Error::setup(format!("{} has become {}", self.path.display(), found.display()))

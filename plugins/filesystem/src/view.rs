@@ -14,11 +14,9 @@ use palisade_sys::{Errno, fd, limits, process};
 use crate::error::Told;
 use crate::mounts::{self, Mount};
 use crate::op::{Fresh, Op};
-use crate::source::{O_PATH, Source};
+use crate::source::Source;
 use crate::tree::{Kind, Target};
 
-const O_NOFOLLOW: i32 = 0o400_000;
-const O_DIRECTORY: i32 = 0o200_000;
 /// Major and minor number of the null device.
 const NULL: (u32, u32) = (1, 3);
 
@@ -109,7 +107,7 @@ impl View {
                 .help("add `mount: New` to the plugin `namespaces`; the view would replace the host's root"));
         }
         let umask = limits::set_umask(0).told(|| "cannot set the umask".to_owned())?;
-        let slash = fd::open_path("/", O_PATH | O_DIRECTORY).told(|| "cannot open the old root".to_owned())?;
+        let slash = fd::open_path("/", fd::O_PATH | fd::O_DIRECTORY).told(|| "cannot open the old root".to_owned())?;
         let attach = |tree: &OwnedFd| mount::move_mount_onto(tree, &slash).told(|| "cannot attach the new root".to_owned());
         let tree = match &self.base {
             Base::Empty(fresh) => {
@@ -163,7 +161,7 @@ impl View {
                 mount::set_attr(&part, false, MountAttr::set(*flags)).told(|| format!("cannot make {} {flags}", target.path))
             }
             Op::Freeze { path } => {
-                let place = self.with_root(|root| root.open(path, O_PATH)).told(|| format!("cannot open {path}"))?;
+                let place = self.with_root(|root| root.open(path, fd::O_PATH)).told(|| format!("cannot open {path}"))?;
                 let attr = MountAttr::set(MountFlags::RO);
                 mount::set_attr(&place, false, attr).told(|| format!("cannot make {path} read-only"))
             }
@@ -202,7 +200,7 @@ impl View {
         let opened = self.with_root(|root| match (target.make, target.kind) {
             (true, Kind::Dir) => root.mkdir_all(path, 0o755),
             (true, Kind::File) => root.ensure_file(path, 0o644),
-            (false, _) => root.open(path, O_PATH | O_NOFOLLOW),
+            (false, _) => root.open(path, fd::O_PATH | fd::O_NOFOLLOW),
         });
         opened.told(|| format!("cannot open {path} in the view to mount on it"))
     }
@@ -270,7 +268,7 @@ fn make(fresh: &Fresh) -> Result<OwnedFd, Error> {
 
 fn open_device(name: &str, device: (u32, u32)) -> Result<OwnedFd, Error> {
     let said = || format!("cannot open /dev/{name}");
-    let node = fd::open_path(format!("/dev/{name}"), O_PATH | O_NOFOLLOW).told(said)?;
+    let node = fd::open_path(format!("/dev/{name}"), fd::O_PATH | fd::O_NOFOLLOW).told(said)?;
     let facts = fd::fstat(&node).told(said)?;
     if facts.is_char_device() && facts.device() == device {
         return Ok(node);
