@@ -31,6 +31,8 @@ pub struct Report {
     pub workload: WorkloadReport,
     /// The limits that were hit, whether or not they ended the workload.
     pub limits_hit: Vec<String>,
+    /// What could not be undone or counted, in words; empty when nothing was left behind.
+    pub failures: Vec<String>,
     /// What it used.
     pub usage: Usage,
     /// How long each phase of the launch took, in microseconds.
@@ -92,6 +94,8 @@ pub struct StepReport {
 pub struct WorkloadReport {
     /// Its arguments, the command first.
     pub argv: Vec<String>,
+    /// Names of the caller's variables that were left out because they look like secrets.
+    pub stripped: Vec<String>,
     /// Its process id as the host sees it, if it was started.
     pub pid: Option<i32>,
     /// How it ended.

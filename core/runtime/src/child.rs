@@ -2,50 +2,55 @@
 //! execve. It is a forked copy of the launcher, which was single-threaded, so it may allocate.
 
 use crate::init;
-use crate::message::{FromChild, Record, Stop, encode, order};
+use crate::message::{Doing, FromChild, Record, Stop, encode, order};
 use crate::plan::Plan;
 use crate::step::abi_context::Lent;
 use crate::step::{apply, of_stage, witness};
 use palisade_model::stage::Stage;
 use palisade_sys::channel::Channel;
-use palisade_sys::{fd, process, signal};
+use palisade_sys::memory::SharedNumber;
+use palisade_sys::process::{self, Program, ProgramError};
+use palisade_sys::{Errno, fd, signal};
 use std::ffi::CString;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 
 /// What the child ends with when nothing more can be said; the launcher goes by the message, not by this.
 const LOST: i32 = 125;
 
 /// Everything the child needs besides the plan.
-pub(crate) struct Child {
+pub(crate) struct Child<'a> {
     pub(crate) channel: Channel,
     /// For palisade's init: where it tells how the workload ended.
     pub(crate) death: Option<OwnedFd>,
     /// The signal mask that the launcher started with, and the workload gets.
     pub(crate) mask: signal::SigSet,
+    /// Where the launcher sees which step runs.
+    pub(crate) doing: &'a SharedNumber,
 }
 
 /// Never returns to the launcher's code: it becomes the workload, or it ends.
-pub(crate) fn run(plan: &mut Plan, child: Child) -> ! {
-    let mut life = Life { plan, channel: &child.channel, lent: Lent::default(), records: Vec::new() };
-    if !life.wait_for(order::BUILD) {
-        process::exit_now(LOST);
-    }
+pub(crate) fn run(plan: &mut Plan, child: Child<'_>) -> ! {
+    let Child { channel, death, mask, doing } = child;
+    let mut life = Life { plan, channel: &channel, doing, lent: Lent::default(), records: Vec::new() };
+    life.wait_for(order::BUILD);
     life.own("palisade could not make itself safe from the workload", guard_self);
     life.stage(Stage::Build);
     // Changing ids makes the kernel forget both.
     life.own("palisade could not make itself safe from the workload", guard_self);
-    if !life.wait_for(order::FORK) {
-        process::exit_now(LOST);
-    }
-    if let Some(death) = &child.death {
+    life.wait_for(order::FORK);
+    if let Some(death) = death {
         match life.own("the workload's process could not be made", process::fork) {
-            process::Forked::Parent { pid } => init::run(pid, death.as_raw_fd()),
-            process::Forked::Child => life.own("the workload could not be tied to its init", || {
-                process::set_pdeathsig(signal::SIGKILL)
-            }),
+            process::Cloned::Parent { pid, pidfd } => {
+                drop(pidfd);
+                init::run(pid, &death)
+            }
+            process::Cloned::Child => {
+                drop(death);
+                life.own("the workload could not be tied to its init", || process::set_pdeathsig(signal::SIGKILL));
+            }
         }
     }
-    become_workload(life, &child.mask)
+    become_workload(life, &mask)
 }
 
 /// Non-dumpable: nothing inside may trace us or open our files through /proc. And gone if the launcher is.
@@ -60,10 +65,10 @@ fn become_workload(mut life: Life<'_>, mask: &signal::SigSet) -> ! {
     life.own("palisade could not make itself safe from the workload", guard_self);
     let seen = life.witness();
     let settings = &life.plan.process;
-    let (argv, env, keep) = (settings.argv(), settings.environment(), settings.keep_fds.clone());
+    let (argv, env, keep) = (settings.argv.clone(), settings.env.clone(), settings.keep_fds.clone());
     life.own("the descriptors could not be closed", || {
         fd::set_cloexec_from(3)?;
-        keep.iter().try_for_each(|number| fd::clear_cloexec_raw(*number))
+        keep.iter().try_for_each(|number| fd::clear_cloexec(fd::borrow(*number)?))
     });
     life.own("the signals could not be reset", || {
         signal::reset_all_handlers()?;
@@ -72,39 +77,34 @@ fn become_workload(mut life: Life<'_>, mask: &signal::SigSet) -> ! {
     life.stage(Stage::Seal);
     let records = std::mem::take(&mut life.records);
     life.say(&FromChild::Sealed(records, seen));
-    if !life.wait_for(order::RELEASE) {
-        process::exit_now(LOST);
-    }
-    let error = process::exec(&program, &argv, &env);
-    let path = program.to_string_lossy().into_owned();
-    let stop = if error.errno() == palisade_sys::Errno::ENOENT as i32 {
+    life.wait_for(order::RELEASE);
+    let error = process::exec(Program::Path(&program), &argv, &env);
+    life.stop(if error.kind() == Errno::ENOENT {
         Stop::own("the command's interpreter or loader is not in the workload's view", &error)
     } else {
-        Stop::NotExecutable(path, error.to_string(), error.errno())
-    };
-    life.stop(stop)
+        Stop::NotExecutable(program.to_string_lossy().into_owned(), error.to_string(), error.errno())
+    })
 }
 
 /// Looks the command up in the view that the workload will have, while everything may still be read.
 fn find(life: &mut Life<'_>) -> CString {
     let settings = &life.plan.process;
-    match process::find_program(settings.command(), settings.path_variable()) {
+    match process::find_program(settings.command(), settings.path()) {
         Ok(program) => program,
-        Err(process::FindError::NotFound) => {
-            let name = life.plan.process.command().to_string_lossy().into_owned();
-            life.stop(Stop::NotFound(name))
+        Err(ProgramError::NotFound { name, searched }) => {
+            let searched = searched.iter().map(|dir| dir.display().to_string()).collect();
+            life.stop(Stop::NotFound(name.display().to_string(), searched))
         }
-        Err(process::FindError::NotExecutable(path, error)) => life.stop(Stop::NotExecutable(
-            path.to_string_lossy().into_owned(),
-            error.to_string(),
-            error.errno(),
-        )),
+        Err(ProgramError::NotExecutable { path, reason }) => {
+            life.stop(Stop::NotExecutable(path.display().to_string(), reason, 0))
+        }
     }
 }
 
 struct Life<'a> {
     plan: &'a mut Plan,
     channel: &'a Channel,
+    doing: &'a SharedNumber,
     lent: Lent,
     records: Vec<Record>,
 }
@@ -117,10 +117,12 @@ impl Life<'_> {
         }
     }
 
-    /// Waits for the launcher's word; false where it is gone or says something else.
-    fn wait_for(&self, wanted: u8) -> bool {
+    /// Waits for the launcher's word. Where it is gone, or says something else, this is the end.
+    fn wait_for(&self, wanted: u8) {
         let mut bytes = Vec::new();
-        matches!(self.channel.recv(&mut bytes), Ok(Some(_))) && bytes == [wanted]
+        if !matches!(self.channel.recv(&mut bytes), Ok(Some(_))) || bytes != [wanted] {
+            process::exit_now(LOST);
+        }
     }
 
     fn stop(&mut self, stop: Stop) -> ! {
@@ -140,29 +142,35 @@ impl Life<'_> {
     fn stage(&mut self, stage: Stage) {
         for index in of_stage(self.plan, stage, |_| true) {
             let Some(step) = self.plan.steps.get_mut(index) else { continue };
+            self.doing.set(Doing::Step(index).number());
             let record = apply(index, step, &mut self.lent);
+            self.doing.set(Doing::Own.number());
             let failed = record.came.failed();
             self.records.push(record);
             if failed {
-                let records = std::mem::take(&mut self.records);
-                self.say(&FromChild::Failed(records));
-                process::exit_now(LOST);
+                self.fail(Vec::new());
             }
         }
+    }
+
+    fn fail(&mut self, mut last: Vec<Record>) -> ! {
+        let mut records = std::mem::take(&mut self.records);
+        records.append(&mut last);
+        self.say(&FromChild::Failed(records));
+        process::exit_now(LOST)
     }
 
     /// What the host may not read, the child reads of itself.
     fn witness(&mut self) -> Vec<Record> {
         let mut seen = Vec::new();
         for (index, step) in self.plan.steps.iter().enumerate().filter(|(_, s)| s.info.witness) {
+            self.doing.set(Doing::Step(index).number());
             let record = witness(index, step, &mut self.lent);
+            self.doing.set(Doing::Own.number());
             let failed = record.came.failed();
             seen.push(record);
             if failed {
-                let mut records = std::mem::take(&mut self.records);
-                records.append(&mut seen);
-                self.say(&FromChild::Failed(records));
-                process::exit_now(LOST);
+                self.fail(seen);
             }
         }
         seen

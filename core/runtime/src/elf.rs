@@ -15,14 +15,14 @@ type Header = FileHeader64<Endianness>;
 ///
 /// # Errors
 /// In words: the first thing that is wrong.
-pub fn inspect(data: &[u8]) -> Result<String, String> {
+pub(crate) fn inspect(data: &[u8]) -> Result<String, String> {
     let header = Header::parse(data).map_err(|_not_elf| "it is not a 64-bit ELF file".to_owned())?;
     let endian = header.endian().map_err(|e| e.to_string())?;
     if header.e_machine(endian) != machine() {
         return Err(format!(
             "it was built for another machine (ELF machine {}, this is {})",
-            header.e_machine(endian),
-            machine()
+            header.e_machine(endian).0,
+            machine().0
         ));
     }
     if header.e_type(endian) != ET_DYN {
@@ -33,7 +33,7 @@ pub fn inspect(data: &[u8]) -> Result<String, String> {
     manifest(header, endian, data)
 }
 
-const fn machine() -> u16 {
+const fn machine() -> object::elf::Machine {
     if cfg!(target_arch = "aarch64") { object::elf::EM_AARCH64 } else { object::elf::EM_X86_64 }
 }
 
@@ -54,13 +54,13 @@ fn check_dynamic(header: &Header, endian: Endianness, data: &[u8]) -> Result<(),
         .find_map(|s| s.dynamic(endian, data).transpose())
         .ok_or("it has no dynamic section")?
         .map_err(|e| e.to_string())?;
-    let value = |tag: u32| {
-        entries.iter().filter(move |d| d.tag32(endian) == Some(tag)).map(|d| d.d_val(endian))
+    let value = |tag: object::elf::DynamicTag| {
+        entries.iter().filter(move |d| d.d_tag(endian) == tag).map(|d| d.d_val(endian))
     };
     if value(DT_RPATH).next().is_some() || value(DT_RUNPATH).next().is_some() {
         return Err("it has an RPATH or RUNPATH, which would choose what else is loaded".to_owned());
     }
-    if value(DT_FLAGS_1).any(|flags| flags & u64::from(DF_1_NOOPEN) != 0) {
+    if value(DT_FLAGS_1).any(|flags| flags & DF_1_NOOPEN.0 != 0) {
         return Err("it may not be opened at run time (DF_1_NOOPEN)".to_owned());
     }
     for offset in value(DT_NEEDED) {

@@ -3,6 +3,7 @@
 use palisade_abi::ErrorKind;
 use palisade_model::diag::{Diagnostic, Origin, Sources};
 use palisade_model::exit::ExitCode;
+use palisade_model::stage::Stage;
 use std::fmt;
 
 /// What kind of trouble; it decides the exit code.
@@ -62,8 +63,10 @@ pub struct Trouble {
     pub message: String,
     /// Labelled lines: `policy`, `step`, `call`, `host`, `file`, `help`.
     pub rows: Vec<(&'static str, String)>,
+    /// The stage of the step that failed, where it was a step.
+    pub stage: Option<Stage>,
     /// A diagnostic with its source line and caret, where the policy is to blame.
-    snippet: Option<String>,
+    snippet: Option<Box<(Diagnostic, Sources)>>,
 }
 
 impl Trouble {
@@ -74,6 +77,7 @@ impl Trouble {
             plugin: String::new(),
             message: message.into(),
             rows: Vec::new(),
+            stage: None,
             snippet: None,
         }
     }
@@ -99,7 +103,7 @@ impl Trouble {
     #[must_use]
     pub fn diagnostic(kind: Kind, diagnostic: &Diagnostic, sources: &Sources) -> Self {
         let mut this = Self::new(kind, diagnostic.message.clone());
-        this.snippet = Some(diagnostic.render(sources));
+        this.snippet = Some(Box::new((diagnostic.clone(), sources.clone())));
         this
     }
 
@@ -136,6 +140,12 @@ impl Trouble {
             .row("help", error.hint().unwrap_or_default())
     }
 
+    /// The diagnostic with its policy text, where the policy is to blame: for who shows it in colour.
+    #[must_use]
+    pub fn snippet(&self) -> Option<(&Diagnostic, &Sources)> {
+        self.snippet.as_deref().map(|(diagnostic, sources)| (diagnostic, sources))
+    }
+
     /// The message in one line, with the plugin's name.
     #[must_use]
     pub fn headline(&self) -> String {
@@ -151,7 +161,7 @@ impl fmt::Display for Trouble {
     /// All of it, over several lines and without a line break at the end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(snippet) = &self.snippet {
-            return write!(f, "{}", snippet.trim_end());
+            return write!(f, "{}", snippet.0.render(&snippet.1).trim_end());
         }
         write!(f, "error: {}", self.headline())?;
         for (label, text) in &self.rows {

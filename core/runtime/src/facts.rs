@@ -42,8 +42,8 @@ impl Facts {
                 .row("help", format!("palisade needs Linux {major}.{minor} or newer")));
         }
         Ok(Self {
-            uid: palisade_sys::process::geteuid(),
-            gid: palisade_sys::process::getegid(),
+            uid: palisade_sys::process::euid(),
+            gid: palisade_sys::process::egid(),
             capabilities: caps.effective.0,
             release,
             kernel,

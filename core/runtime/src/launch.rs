@@ -1,30 +1,26 @@
 //! The launch: Prepare, the birth of the process, Attach, the hand-shake, and the release. Every way out that is
 //! not a running workload kills what was born and undoes what was done.
 
-use crate::child::{self, Child};
+use crate::birth::Born;
 use crate::error::{Kind, Trouble};
-use crate::message::{Came, FromChild, Record, decode, order};
+use crate::message::{Came, Lapse, Record, order};
 use crate::plan::{Plan, Planned};
+use crate::plugins::entry;
 use crate::pump::Pump;
 use crate::running::Running;
 use crate::step::abi_context::Lent;
 use crate::step::{apply, of_stage};
-use palisade_abi::wrap::lend;
 use palisade_abi::Error;
+use palisade_abi::abi_stable::std_types::RResult;
+use palisade_abi::wrap::lend;
 use palisade_model::outcome::Outcome;
 use palisade_model::plan::{Demand, StepInfo};
+use palisade_model::report::Report;
 use palisade_model::stage::Stage;
-use palisade_sys::channel::Channel;
-use palisade_sys::event::{PollItem, poll};
-use palisade_sys::{namespace, process, signal};
+use palisade_sys::signal;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
-
-/// How long the child may take from its birth to "sealed". A host under heavy load is slow, a plugin that hangs
-/// never ends.
-const SETUP_LIMIT: Duration = Duration::from_secs(120);
 
 /// Told of each step as it is done.
 pub type Observer = Box<dyn FnMut(&StepInfo, &Outcome, Duration)>;
@@ -45,19 +41,6 @@ impl fmt::Debug for Options {
     }
 }
 
-/// What was born.
-pub(crate) struct Born {
-    pub(crate) pidfd: OwnedFd,
-    pub(crate) pid: i32,
-    pub(crate) channel: Channel,
-    /// From palisade's init: how the workload ended.
-    pub(crate) death: Option<OwnedFd>,
-    /// The workload's own process; the same as `pid` without an init.
-    pub(crate) workload: i32,
-    /// The children that this process had before.
-    before: Vec<i32>,
-}
-
 /// A launch in the making, and afterwards its memory.
 pub(crate) struct Launch {
     pub(crate) plan: Plan,
@@ -69,13 +52,14 @@ pub(crate) struct Launch {
     pub(crate) seen: BTreeMap<usize, String>,
     /// Steps that ran on the host, in the order in which they ran.
     applied: Vec<usize>,
-    pub(crate) undo_failures: Vec<String>,
+    /// What could not be undone or finished.
+    pub(crate) failures: Vec<String>,
     pub(crate) born: Option<Born>,
     pub(crate) pump: Option<Pump>,
     pub(crate) mask: signal::SigSet,
     pub(crate) signals: Option<signal::SignalFd>,
     pub(crate) times: BTreeMap<String, u64>,
-    pub(crate) begun: Instant,
+    begun: Instant,
     over: bool,
 }
 
@@ -85,34 +69,43 @@ pub struct Failed {
     /// Why.
     pub trouble: Trouble,
     /// What had been done by then, all of it undone.
-    pub report: Box<palisade_model::report::Report>,
+    pub report: Box<Report>,
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.trouble.fmt(f)
+    }
+}
+
+impl std::error::Error for Failed {}
+
+impl fmt::Debug for Launch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Launch").field("plan", &self.plan).field("pid", &self.lent.pid).finish_non_exhaustive()
+    }
 }
 
 impl Plan {
     /// Launches the plan: when this returns well, every step is done and verified, and the workload runs.
     ///
     /// # Errors
-    /// [`Failed`], with everything undone and nothing left behind.
+    /// [`Failed`], with everything undone and nothing left behind. It refuses to launch from a process with
+    /// other threads: one of them could hold a lock that the child would wait for.
     pub fn launch(self, options: Options) -> Result<Running, Failed> {
-        // Signals wait until there is somebody to pass them to, or until everything is undone.
-        let mask = match signal::block_all() {
-            Ok(mask) => mask,
-            Err(error) => return Err(unborn(self, options, &error)),
-        };
-        let mut launch = Launch::new(self, options, mask);
+        let mut launch = Launch::new(self, options);
         match launch.start() {
             Ok(()) => Ok(Running::new(launch)),
             Err(trouble) => {
                 launch.end();
-                let report = crate::report::failed(&launch, &trouble);
-                Err(Failed { trouble, report: Box::new(report) })
+                Err(launch.failed(trouble))
             }
         }
     }
 }
 
 impl Launch {
-    fn new(plan: Plan, options: Options, mask: signal::SigSet) -> Self {
+    fn new(plan: Plan, options: Options) -> Self {
         Self {
             plan,
             lent: Lent::default(),
@@ -120,18 +113,25 @@ impl Launch {
             records: BTreeMap::new(),
             seen: BTreeMap::new(),
             applied: Vec::new(),
-            undo_failures: Vec::new(),
+            failures: Vec::new(),
             born: None,
             pump: None,
-            mask,
+            mask: signal::SigSet::empty(),
             signals: None,
             times: BTreeMap::new(),
             begun: Instant::now(),
-            over: false,
+            over: true,
         }
     }
 
     fn start(&mut self) -> Result<(), Trouble> {
+        if self.plan.process.argv.is_empty() {
+            return Err(Trouble::new(Kind::Usage, "there is no command to run")
+                .row("help", "give one after the options, or process.argv in the policy"));
+        }
+        // Signals wait until there is somebody to pass them to, or until everything is undone.
+        self.mask = signal::block_all().map_err(|e| Trouble::call("signals could not be blocked", &e))?;
+        self.over = false;
         if self.options.forward_signals {
             let made = signal::SignalFd::new(signal::FORWARDED);
             self.signals = Some(made.map_err(|e| Trouble::call("signals could not be watched", &e))?);
@@ -150,183 +150,61 @@ impl Launch {
         self.verify()?;
         self.mark("verify");
         self.host_stage(Stage::Watch, |_| true)?;
-        self.say(order::RELEASE)
+        self.say(order::RELEASE)?;
+        self.mark("release");
+        Ok(())
     }
 
+    pub(crate) fn failed(&self, trouble: Trouble) -> Failed {
+        let report = Box::new(crate::report::failed(self, &trouble));
+        Failed { trouble, report }
+    }
+
+    /// Notes the time since the launch began.
     pub(crate) fn mark(&mut self, phase: &str) {
         let micros = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.times.insert(format!("{phase}_us"), micros);
     }
 
-    fn host_stage(&mut self, stage: Stage, which: impl Fn(&Planned) -> bool) -> Result<(), Trouble> {
+    pub(crate) fn host_stage(&mut self, stage: Stage, which: impl Fn(&Planned) -> bool) -> Result<(), Trouble> {
         for index in of_stage(&self.plan, stage, which) {
             let Some(step) = self.plan.steps.get_mut(index) else { continue };
             self.applied.push(index);
             let lent = &mut self.lent;
             let name = step.info.plugin.clone();
-            let record = crate::plugins::entry(&name, "apply", || apply(index, step, lent));
+            let record = entry(&name, "apply", || apply(index, step, lent))?;
             self.keep(record)?;
         }
         Ok(())
     }
 
     /// Remembers what became of a step, tells the observer, and makes a failure an error.
-    fn keep(&mut self, record: Record) -> Result<(), Trouble> {
+    pub(crate) fn keep(&mut self, record: Record) -> Result<(), Trouble> {
         let index = record.step as usize;
         let Some(step) = self.plan.steps.get(index) else {
-            return Err(Trouble::new(Kind::Setup, "the child spoke of a step that is not in the plan"));
+            return Err(Trouble::new(Kind::Setup, format!("the child speaks of a step {index}, which there is not")));
         };
         if let Some(observer) = &mut self.options.observer {
-            let took = Duration::from_micros(u64::from(record.micros));
-            observer(&step.info, &record.came.outcome(""), took);
+            observer(&step.info, &record.came.outcome(""), Duration::from_micros(u64::from(record.micros)));
         }
         let result = match &record.came {
-            Came::Failed(lapse) => {
-                let error = Error::from(palisade_abi::seam::Failure::from(lapse.clone()));
-                Err(self.step_trouble(index, error))
-            }
+            Came::Failed(lapse) => Err(self.step_trouble(index, lapse.clone())),
             _ => Ok(()),
         };
         self.records.insert(index, record);
         result
     }
 
-    fn step_trouble(&self, index: usize, error: Error) -> Trouble {
+    pub(crate) fn step_trouble(&self, index: usize, lapse: Lapse) -> Trouble {
+        let error = Error::from(palisade_abi::seam::Failure::from(lapse));
         let Some(info) = self.plan.steps.get(index).map(|s| &s.info) else {
             return Trouble::new(Kind::Setup, error.message);
         };
-        Trouble::from_plugin(&info.plugin, error, info.origin, &self.plan.sources)
+        let mut trouble = Trouble::from_plugin(&info.plugin, error, info.origin, &self.plan.sources)
             .row("step", format!("{} ({})", info.words, info.stage))
-            .row("host", format!("Linux {}", self.plan.facts.release))
-    }
-
-    fn give_birth(&mut self) -> Result<(), Trouble> {
-        let fail = |what: &'static str| move |e: palisade_sys::Error| Trouble::call(what, &e);
-        let (ours, theirs) = Channel::pair().map_err(fail("the channel to the child could not be made"))?;
-        ours.enable_credentials().map_err(fail("the channel to the child could not be made"))?;
-        let flags = self.plan.clone_flags();
-        let init = self.plan.process.init.unwrap_or(flags & namespace::CLONE_NEWPID != 0);
-        if init && flags & namespace::CLONE_NEWPID == 0 {
-            return Err(Trouble::new(Kind::Policy, "init: true needs a new pid namespace")
-                .row("help", "add \"namespaces\": (pid: New), or take init out of the policy"));
-        }
-        let pipe = init.then(palisade_sys::fd::pipe).transpose();
-        let (death_in, death_out) = pipe.map_err(fail("a pipe could not be made"))?.unzip();
-        self.pump = Pump::wanted(&mut self.plan.process).map_err(fail("the output could not be piped"))?;
-        if !init {
-            // Orphans inside come to us instead of to the host's init, so that none outlives the launch.
-            process::set_child_subreaper(true).map_err(fail("orphans could not be adopted"))?;
-        }
-        let before = if init { Vec::new() } else { crate::tree::children() };
-        let cgroup = self.lent.cgroup.map(palisade_sys::fd::borrow).transpose();
-        let cgroup: Option<BorrowedFd<'_>> = cgroup.map_err(fail("a plugin offered a cgroup that is not open"))?;
-        match process::clone3(flags, cgroup).map_err(fail("the process could not be created"))? {
-            process::Cloned::Child => {
-                drop(ours);
-                drop(death_in);
-                let child = Child { channel: theirs, death: death_out, mask: self.mask.clone() };
-                child::run(&mut self.plan, child)
-            }
-            process::Cloned::Parent { pid, pidfd } => {
-                self.lent.init_pid = Some(pid);
-                self.lent.pid = Some(pid);
-                self.born = Some(Born { pidfd, pid, channel: ours, death: death_in, workload: pid, before });
-                if let Some(pump) = &mut self.pump {
-                    pump.born(&mut self.plan.process);
-                }
-                Ok(())
-            }
-        }
-    }
-
-    fn born(&self) -> Result<&Born, Trouble> {
-        self.born.as_ref().ok_or_else(|| Trouble::new(Kind::Setup, "there is no process"))
-    }
-
-    fn say(&mut self, word: u8) -> Result<(), Trouble> {
-        match self.born()?.channel.send(&[word]) {
-            Ok(()) => Ok(()),
-            // The child ended by itself; what it said before is better than a broken pipe.
-            Err(_) => self.hear().and(Err(self.lost())),
-        }
-    }
-
-    /// Waits for the child's word that it is sealed.
-    fn hear(&mut self) -> Result<(), Trouble> {
-        let born = self.born()?;
-        let mut items = [PollItem::read(born.channel.as_fd())];
-        let ready = poll(&mut items, Some(SETUP_LIMIT))
-            .map_err(|e| Trouble::call("the child could not be waited for", &e))?;
-        if ready == 0 {
-            let why = format!("the child was not ready after {} s", SETUP_LIMIT.as_secs());
-            return Err(Trouble::new(Kind::Setup, why).row("help", "a step hangs; -v shows which came last"));
-        }
-        let mut bytes = Vec::new();
-        let sender = born
-            .channel
-            .recv_with_pid(&mut bytes)
-            .map_err(|e| Trouble::call("the child could not be heard", &e))?;
-        let Some(sender) = sender else { return Err(self.lost()) };
-        let message: FromChild = decode(&bytes)?;
-        if let Some(born) = &mut self.born {
-            born.workload = sender;
-        }
-        self.lent.pid = Some(sender);
-        match message {
-            FromChild::Failed(records) => {
-                self.keep_all(records)?;
-                Err(Trouble::new(Kind::Setup, "the child gave up without a reason"))
-            }
-            FromChild::Stopped(records, stop) => {
-                self.keep_all(records)?;
-                Err(stop.trouble())
-            }
-            FromChild::Sealed(records, seen) => {
-                self.keep_all(records)?;
-                seen.into_iter().try_for_each(|record| self.see(record))
-            }
-        }
-    }
-
-    fn keep_all(&mut self, records: Vec<Record>) -> Result<(), Trouble> {
-        records.into_iter().try_for_each(|record| self.keep(record))
-    }
-
-    /// What a step saw of itself from inside.
-    fn see(&mut self, record: Record) -> Result<(), Trouble> {
-        match record.came {
-            Came::Done(evidence) => {
-                self.seen.insert(record.step as usize, evidence);
-                Ok(())
-            }
-            _ => self.keep(record),
-        }
-    }
-
-    /// The child ended without a word.
-    fn lost(&mut self) -> Trouble {
-        let Some(born) = &self.born else {
-            return Trouble::new(Kind::Setup, "there is no process");
-        };
-        // What killed it may have killed only one of two processes: end both.
-        process::pidfd_send_signal(&born.pidfd, signal::SIGKILL).ok();
-        let how = match process::waitid_pidfd(&born.pidfd) {
-            Ok(status) if status.signaled && status.status != signal::SIGKILL => {
-                format!("the child was ended by {} during set-up", signal::name(status.status))
-            }
-            Ok(status) if !status.signaled => {
-                format!("the child exited with status {} during set-up", status.status)
-            }
-            _ => "the child disappeared during set-up".to_owned(),
-        };
-        let stage = if self.records.values().any(|r| self.in_child(r)) { "Seal" } else { "Build, Drop or Seal" };
-        Trouble::new(Kind::Setup, how)
-            .row("help", format!("a step of {stage} ended the process: leave plugins out of the policy one by one to find which"))
-    }
-
-    fn in_child(&self, record: &Record) -> bool {
-        let step = self.plan.steps.get(record.step as usize);
-        step.is_some_and(|s| s.info.stage >= Stage::Build && s.info.stage <= Stage::Seal)
+            .row("host", format!("Linux {}", self.plan.facts.release));
+        trouble.stage = Some(info.stage);
+        trouble
     }
 
     /// Reads back what the kernel believes, step by step, before the workload is released.
@@ -341,24 +219,28 @@ impl Launch {
             if !done {
                 continue;
             }
-            match step.object.verify(lend(&mut self.lent)).into_result() {
+            let name = step.info.plugin.clone();
+            let lent = &mut self.lent;
+            match entry(&name, "verify", || step.object.verify(lend(lent)))?.into_result() {
                 Ok(evidence) => {
                     if let Some(text) = evidence.into_option().filter(|t| !t.is_empty()) {
                         self.seen.insert(index, text.into_string());
                     }
                 }
-                Err(failure) => {
-                    let error = Error::from(failure);
-                    if step.info.demand == Demand::Degrade {
-                        let came = Came::Degraded(error.message);
-                        self.records.insert(index, Record { step: index_u32(index), micros: 0, came });
-                        continue;
-                    }
-                    return Err(self.step_trouble(index, error).row("phase", "verification"));
-                }
+                Err(failure) => self.not_in_force(index, failure.into())?,
             }
         }
         Ok(())
+    }
+
+    /// The kernel believes something else than the step said.
+    fn not_in_force(&mut self, index: usize, lapse: Lapse) -> Result<(), Trouble> {
+        let degrade = self.plan.steps.get(index).is_some_and(|s| s.info.demand == Demand::Degrade);
+        if !degrade {
+            return Err(self.step_trouble(index, lapse).row("phase", "verification"));
+        }
+        let step = u32::try_from(index).unwrap_or(u32::MAX);
+        self.keep(Record { step, micros: 0, came: Came::Degraded(lapse.line()) })
     }
 
     /// Kills what was born, then undoes, in reverse order, going on past failures. Runs once.
@@ -372,32 +254,21 @@ impl Launch {
             if step.info.demand == Demand::Off {
                 continue;
             }
-            if let Err(failure) = step.object.undo(lend(&mut self.lent)).into_result() {
-                let error = Error::from(failure);
-                let line = format!("{}: {}: {} {}", step.info.plugin, step.info.words, error.message, error.call);
-                self.undo_failures.push(line);
-            }
+            let lent = &mut self.lent;
+            let name = step.info.plugin.clone();
+            let undone = entry(&name, "undo", || step.object.undo(lend(lent)));
+            let line = match undone.map(RResult::into_result) {
+                Ok(Ok(())) => continue,
+                Ok(Err(failure)) => Lapse::from(failure).line(),
+                Err(trouble) => trouble.headline(),
+            };
+            self.failures.push(format!("{name}: undoing \"{}\": {line}", step.info.words));
         }
         // The mask that the caller had; a signal that waited is delivered now.
         if let Err(error) = signal::set_mask(&self.mask) {
-            self.undo_failures.push(error.to_string());
+            self.failures.push(error.to_string());
         }
     }
-
-    /// Ends everything inside.
-    fn kill_all(&mut self) {
-        let Some(born) = self.born.take() else { return };
-        // ESRCH: it has ended, and was waited for.
-        process::pidfd_send_signal(&born.pidfd, signal::SIGKILL).ok();
-        process::waitid_pidfd(&born.pidfd).ok();
-        if born.death.is_none() {
-            crate::tree::end_orphans(&born.before);
-        }
-    }
-}
-
-fn index_u32(index: usize) -> u32 {
-    u32::try_from(index).unwrap_or(u32::MAX)
 }
 
 impl Drop for Launch {
@@ -406,4 +277,3 @@ impl Drop for Launch {
         self.end();
     }
 }
-

@@ -12,20 +12,20 @@ use std::path::{Path, PathBuf};
 
 /// What is remembered of one plugin file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// device, inode, size, mtime and ctime in nanoseconds: the file as it was when it was checked.
-    pub file: (u64, u64, u64, i64, i64),
+    pub(crate) file: (u64, u64, u64, i128, i128),
     /// SHA-256 of its bytes.
-    pub sha256: String,
+    pub(crate) sha256: String,
     /// Its manifest, without the reference section: nothing at a launch needs that.
-    pub manifest: Manifest,
+    pub(crate) manifest: Manifest,
     /// The seam version that it was built against.
-    pub seam: String,
+    pub(crate) seam: String,
 }
 
 /// The identity of a file, for [`Entry::file`].
 #[must_use]
-pub fn identity(facts: &FileFacts) -> (u64, u64, u64, i64, i64) {
+pub(crate) fn identity(facts: &FileFacts) -> (u64, u64, u64, i128, i128) {
     (facts.dev, facts.ino, facts.size, facts.mtime_ns, facts.ctime_ns)
 }
 
@@ -38,7 +38,7 @@ struct Content {
 
 /// The lock file and what it held when it was read.
 #[derive(Debug)]
-pub struct Lock {
+pub(crate) struct Lock {
     path: Option<PathBuf>,
     content: Content,
     changed: bool,
@@ -48,7 +48,7 @@ impl Lock {
     /// Reads the lock. One that is missing, unreadable, not trusted or made by another build of palisade counts
     /// as empty: everything is checked again.
     #[must_use]
-    pub fn read(path: Option<PathBuf>, host: &str, owners: &[u32]) -> Self {
+    pub(crate) fn read(path: Option<PathBuf>, host: &str, owners: &[u32]) -> Self {
         let content = path.as_deref().and_then(|p| read(p, owners)).filter(|c| c.host == host);
         let content =
             content.unwrap_or_else(|| Content { host: host.to_owned(), plugins: BTreeMap::new() });
@@ -57,13 +57,13 @@ impl Lock {
 
     /// What is remembered of the file at `path`, if it is still the same file.
     #[must_use]
-    pub fn get(&self, path: &Path, facts: &FileFacts) -> Option<&Entry> {
+    pub(crate) fn get(&self, path: &Path, facts: &FileFacts) -> Option<&Entry> {
         let entry = self.content.plugins.get(path.to_str()?)?;
         (entry.file == identity(facts)).then_some(entry)
     }
 
     /// Remembers a file that passed every check.
-    pub fn put(&mut self, path: &Path, entry: Entry) {
+    pub(crate) fn put(&mut self, path: &Path, entry: Entry) {
         if let Some(path) = path.to_str() {
             self.content.plugins.insert(path.to_owned(), entry);
             self.changed = true;
@@ -71,7 +71,7 @@ impl Lock {
     }
 
     /// Forgets a file.
-    pub fn remove(&mut self, path: &Path) {
+    pub(crate) fn remove(&mut self, path: &Path) {
         if let Some(path) = path.to_str() {
             self.changed |= self.content.plugins.remove(path).is_some();
         }
@@ -81,7 +81,7 @@ impl Lock {
     ///
     /// # Errors
     /// The directory or the file could not be written.
-    pub fn save(&mut self) -> std::io::Result<()> {
+    pub(crate) fn save(&mut self) -> std::io::Result<()> {
         let (true, Some(path)) = (self.changed, &self.path) else { return Ok(()) };
         let parent = path.parent().ok_or(std::io::ErrorKind::NotFound)?;
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;

@@ -1,6 +1,9 @@
 //! What host and child say to each other over their channel.
 
 use crate::error::{Kind, Trouble};
+use palisade_model::stage::Stage;
+use palisade_sys::hints::lookup_raw;
+use palisade_sys::process::{Ended, WaitStatus};
 use serde::{Deserialize, Serialize};
 
 /// Host to child: one byte each.
@@ -48,9 +51,9 @@ pub(crate) struct Record {
 /// Why the workload's process could not become the workload, outside any step.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Stop {
-    /// The command was not found: its name.
-    NotFound(String),
-    /// The command cannot be executed: its path, the call, the errno.
+    /// The command was not found: its name, and where it was looked for.
+    NotFound(String, Vec<String>),
+    /// The command cannot be executed: its path, the reason or the call, the errno.
     NotExecutable(String, String, i32),
     /// Something of palisade's own failed: what, the call, the errno.
     Own(String, String, i32),
@@ -63,16 +66,19 @@ impl Stop {
 
     pub(crate) fn trouble(self) -> Trouble {
         match self {
-            Self::NotFound(name) => Trouble::new(Kind::NotFound, format!("the command `{name}` was not found"))
-                .row("help", "it must exist in the workload's view: see the filesystem entries of the policy, and PATH in its env"),
+            Self::NotFound(name, searched) => {
+                let place = if searched.is_empty() { String::new() } else { format!(" in {}", searched.join(":")) };
+                Trouble::new(Kind::NotFound, format!("the command `{name}` was not found{place}"))
+                    .row("help", "it must exist in the workload's view: see the filesystem section of the policy, and PATH in process.env")
+            }
             Self::NotExecutable(path, call, errno) => {
-                let hint = palisade_sys::hints::lookup_raw(errno, &call).unwrap_or_default();
+                let hint = lookup_raw(errno, &call).unwrap_or_default();
                 Trouble::new(Kind::NotExecutable, format!("{path} could not be executed"))
                     .row("call", call)
                     .row("help", hint)
             }
             Self::Own(what, call, errno) => {
-                let hint = palisade_sys::hints::lookup_raw(errno, &call).unwrap_or_default();
+                let hint = lookup_raw(errno, &call).unwrap_or_default();
                 Trouble::new(Kind::Setup, what).row("call", call).row("help", hint)
             }
         }
@@ -107,6 +113,24 @@ pub(crate) struct Death {
     pub(crate) max_rss_kib: u64,
 }
 
+impl From<WaitStatus> for Death {
+    fn from(dead: WaitStatus) -> Self {
+        let (status, signaled, core) = match dead.ended {
+            Ended::Exited(code) => (code, false, false),
+            Ended::Signaled { signal, core } => (signal, true, core),
+        };
+        let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        Self {
+            status,
+            signaled,
+            core,
+            user_us: micros(dead.usage.user),
+            sys_us: micros(dead.usage.system),
+            max_rss_kib: dead.usage.max_rss_kib,
+        }
+    }
+}
+
 /// Encodes a message. Only running out of memory could make it fail, and then there is nothing to say.
 pub(crate) fn encode<T: Serialize>(message: &T) -> Vec<u8> {
     postcard::to_allocvec(message).unwrap_or_default()
@@ -114,7 +138,34 @@ pub(crate) fn encode<T: Serialize>(message: &T) -> Vec<u8> {
 
 /// Decodes a message of which nothing is trusted: it may come from a process that was taken over.
 pub(crate) fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Trouble> {
-    postcard::from_bytes(bytes).map_err(|e| {
-        Trouble::new(Kind::Setup, format!("the child sent something that is no message: {e}"))
-    })
+    postcard::from_bytes(bytes)
+        .map_err(|e| Trouble::new(Kind::Setup, format!("the child sent something that is no message: {e}")))
+}
+
+/// What the child is doing, as one number that both sides see: so that a step that ends the process, or never
+/// comes back, has a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Doing {
+    /// Something of palisade's own.
+    Own,
+    /// The step of this index.
+    Step(usize),
+}
+
+impl Doing {
+    pub(crate) fn number(self) -> u32 {
+        match self {
+            Self::Own => 0,
+            Self::Step(index) => u32::try_from(index).map_or(0, |index| index.saturating_add(1)),
+        }
+    }
+
+    pub(crate) fn of(number: u32) -> Self {
+        number.checked_sub(1).map_or(Self::Own, |index| Self::Step(index as usize))
+    }
+}
+
+/// The stages that run in the child, for messages.
+pub(crate) fn in_child(stage: Stage) -> bool {
+    stage.runs_in() == palisade_model::stage::Place::Child
 }

@@ -15,7 +15,7 @@ pub struct Places {
 /// The user's own directories, from the environment. As root, or where the process gained privileges from its
 /// file, the environment is somebody else's word and is not used.
 fn user_dir(variable: &str, below_home: &str) -> Option<PathBuf> {
-    if palisade_sys::process::geteuid() == 0 || palisade_sys::host::gained_privileges() {
+    if palisade_sys::process::euid() == 0 || palisade_sys::host::gained_privileges() {
         return None;
     }
     let absolute = |p: PathBuf| p.is_absolute().then_some(p);
@@ -60,7 +60,7 @@ impl Places {
     /// The file that remembers which plugins were checked.
     #[must_use]
     pub fn lock(&self) -> Option<PathBuf> {
-        if palisade_sys::process::geteuid() == 0 {
+        if palisade_sys::process::euid() == 0 {
             return Some("/var/lib/palisade/plugins.lock".into());
         }
         user_dir("XDG_STATE_HOME", ".local/state").map(|d| d.join("plugins.lock"))

@@ -12,6 +12,7 @@ use palisade_model::plan::{Demand, StepInfo, order};
 use palisade_model::report::{FileReport, PluginReport};
 use palisade_model::resolve::Resolved;
 use palisade_model::stage::{Place, Stage};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// The name under which palisade's own steps stand in a plan: process attributes are no plugin's.
@@ -71,8 +72,8 @@ pub(crate) struct Parts {
     pub(crate) plugins: Vec<Rc<Plugin>>,
     pub(crate) workload: Workload,
     pub(crate) facts: Facts,
-    pub(crate) host: Host,
-    pub(crate) files: Vec<FileReport>,
+    /// What is told to plugins about this launch, besides the facts of the host.
+    pub(crate) told: BTreeMap<String, String>,
 }
 
 impl Plan {
@@ -83,25 +84,37 @@ impl Plan {
         self.steps.iter().filter(wanted).fold(0, |flags, step| flags | step.info.clone_flags)
     }
 
+    /// The names of the caller's variables that the workload does not get because they look like secrets.
+    #[must_use]
+    pub fn stripped(&self) -> &[String] {
+        &self.process.stripped
+    }
+
     pub(crate) fn make(parts: Parts) -> Result<Self, Trouble> {
-        let Parts { policy, resolved, sources, plugins, workload, facts, host, files } = parts;
+        let Parts { policy, resolved, sources, plugins, workload, facts, mut told } = parts;
         let process = process::Settings::new(&resolved.process, &workload, &sources)?;
-        let mut isolators = Vec::with_capacity(plugins.len() + 1);
+        let ids = process::Ids::find(&resolved.process, &sources)?;
+        told.extend(ids.uid.map(|uid| ("workload_uid".to_owned(), uid.to_string())));
+        told.extend(ids.gid.map(|gid| ("workload_gid".to_owned(), gid.to_string())));
+        let host = facts.host(&told);
+        let mut isolators = Vec::with_capacity(plugins.len());
         let mut steps = Vec::new();
         for plugin in &plugins {
             let object = configure(plugin, &resolved, &host, &sources)?;
             steps.extend(plan_one(plugin, &object, &host, &sources)?);
             isolators.push(Configured { name: plugin.manifest.name.clone(), object });
         }
-        steps.extend(process.steps()?.into_iter().map(|step| Planned {
-            info: step.1,
-            object: step.0,
-        }));
+        let own = process::isolator(resolved.process.clone(), ids, Rc::clone(&process.stdio));
+        let own = own.plan(wrap::facts(&host)).into_result().map_err(|f| failure(CORE, f, None, &sources))?;
+        for object in own {
+            let info = read_envelope(CORE, &object).map_err(|why| Trouble::new(Kind::Plugin, why).of(CORE))?;
+            steps.push(Planned { info, object });
+        }
         let infos: Vec<StepInfo> = steps.iter().map(|s| s.info.clone()).collect();
-        let sequence = order(&infos)
-            .map_err(|d| Trouble::diagnostic(Kind::Policy, &d, &sources))?;
+        let sequence = order(&infos).map_err(|d| Trouble::diagnostic(Kind::Policy, &d, &sources))?;
         let mut waiting: Vec<Option<Planned>> = steps.into_iter().map(Some).collect();
         let steps = sequence.into_iter().filter_map(|i| waiting.get_mut(i)?.take()).collect();
+        let files = crate::policies::files(&resolved, &sources);
         let reports = plugins.iter().map(|p| report(p)).collect();
         Ok(Self { policy, steps, files, plugins: reports, workload, sources, facts, isolators, process, _held: plugins })
     }
@@ -131,7 +144,7 @@ fn configure(
         layers.push(RawLayer { fragment: text.into() });
     }
     let call = || (plugin.loaded.module.configure())(layers.into(), wrap::facts(host));
-    let answer = entry(name, "configure", call).into_result();
+    let answer = entry(name, "configure", call)?.into_result();
     answer.map_err(|f| failure(name, f, section.and_then(|s| s.origin), sources))
 }
 
@@ -151,7 +164,7 @@ fn plan_one(
     sources: &Sources,
 ) -> Result<Vec<Planned>, Trouble> {
     let name = plugin.manifest.name.as_str();
-    let steps = entry(name, "plan", || object.plan(wrap::facts(host))).into_result();
+    let steps = entry(name, "plan", || object.plan(wrap::facts(host)))?.into_result();
     let steps = steps.map_err(|f| failure(name, f, None, sources))?;
     steps.into_iter().map(|step| envelope(plugin, step)).collect()
 }

@@ -60,7 +60,7 @@ pub struct Plugins {
 }
 
 /// Calls an entry of a plugin on the host under a time limit, and notices if it ends the process.
-pub(crate) fn entry<T>(plugin: &str, what: &str, call: impl FnOnce() -> T) -> T {
+pub(crate) fn entry<T>(plugin: &str, what: &str, call: impl FnOnce() -> T) -> Result<T, Trouble> {
     let limit = ENTRY_LIMIT.as_secs();
     let late = format!(
         "error: {plugin}: `{what}` took longer than {limit} s\n  help    the plugin hangs; report it to its author, or take it out of the policy\n"
@@ -68,9 +68,10 @@ pub(crate) fn entry<T>(plugin: &str, what: &str, call: impl FnOnce() -> T) -> T 
     let gone = format!(
         "error: {plugin}: `{what}` ended the process\n  help    a plugin must not call exit; report it to its author, or take it out of the policy\n"
     );
-    let _time = guard::deadline(ENTRY_LIMIT, &late, i32::from(ExitCode::PLUGIN));
-    let _exit = guard::exit_guard(&gone, i32::from(ExitCode::PLUGIN));
-    call()
+    let unguarded = |e: palisade_sys::Error| Trouble::call("a plugin's call could not be guarded", &e).of(plugin);
+    let _time = guard::deadline(ENTRY_LIMIT, &late, i32::from(ExitCode::PLUGIN)).map_err(unguarded)?;
+    let _exit = guard::exit_guard(&gone, i32::from(ExitCode::PLUGIN)).map_err(unguarded)?;
+    Ok(call())
 }
 
 fn file_name(name: &str) -> String {
@@ -88,7 +89,7 @@ fn hex(bytes: &[u8]) -> String {
 
 /// SHA-256 as lower-case hexadecimal.
 #[must_use]
-pub fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
@@ -96,7 +97,7 @@ impl Plugins {
     /// Makes an empty set that looks where `places` says.
     #[must_use]
     pub fn new(places: &Places) -> Self {
-        let uid = palisade_sys::process::geteuid();
+        let uid = palisade_sys::process::euid();
         // As root, root's files only: a plugin runs with all the rights of the launcher.
         let owners = if uid == 0 { vec![0] } else { vec![0, uid] };
         let build = palisade_sys::host::build_id_of_self().unwrap_or_default();
@@ -219,7 +220,7 @@ impl Plugins {
 
     fn load(&mut self, name: &str, candidate: Candidate, known: bool) -> Result<Plugin, Trouble> {
         let Candidate { manifest, path, sha256, facts, file } = candidate;
-        let loaded = entry(name, "dlopen", || load(file.as_fd(), known)).map_err(|e| {
+        let loaded = entry(name, "dlopen", || load(file.as_fd(), known))?.map_err(|e| {
             Trouble::new(Kind::Plugin, e.to_string())
                 .of(name)
                 .row("file", path.display().to_string())

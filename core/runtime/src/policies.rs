@@ -81,7 +81,7 @@ pub struct Listed {
 ///
 /// # Errors
 /// There is none, or its file is not trusted.
-pub fn load(places: &Places, name: &str) -> Result<Policy, Trouble> {
+pub(crate) fn load(places: &Places, name: &str) -> Result<Policy, Trouble> {
     let found = if name.contains('/') {
         read_file(Path::new(name)).map_err(|why| Trouble::new(Kind::Policy, why))?
     } else {
@@ -123,7 +123,7 @@ pub(crate) fn files(resolved: &Resolved, sources: &Sources) -> Vec<FileReport> {
 
 /// All policies that can be found by name; the first of a name counts.
 #[must_use]
-pub fn list(places: &Places) -> Vec<Listed> {
+pub(crate) fn list(places: &Places) -> Vec<Listed> {
     let mut all: Vec<Listed> = Vec::new();
     for dir in places.policies() {
         let Ok(entries) = std::fs::read_dir(&dir) else { continue };
@@ -166,7 +166,7 @@ fn find(places: &Places, name: &str) -> Result<Found, Diagnostic> {
 /// A file that is found by name must be one that only root or the caller can have written.
 fn read_trusted(path: &Path) -> Result<Found, String> {
     let absolute = std::path::absolute(path).map_err(|e| format!("{}: {e}", path.display()))?;
-    let owners = [0, palisade_sys::process::geteuid()];
+    let owners = [0, palisade_sys::process::euid()];
     let file = open_trusted(&absolute, &owners)
         .map_err(|e| format!("{} is not trusted: {e}; {}", path.display(), e.remedy()))?;
     read(path, std::fs::File::from(file))

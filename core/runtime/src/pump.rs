@@ -1,5 +1,6 @@
 //! The workload's output, where the policy limits how much there may be: through pipes of ours.
 
+use crate::process::Settings;
 use palisade_sys::Result;
 use palisade_sys::fd;
 use std::io::{Read as _, Write as _};
@@ -28,18 +29,24 @@ pub(crate) enum Passed {
 }
 
 impl Pump {
-    /// Makes pipes in front of this process's stdout and stderr; the child's ends are the second value.
-    pub(crate) fn new(limit: u64) -> Result<(Self, [OwnedFd; 2])> {
-        let (out_read, out_write) = fd::pipe()?;
-        let (err_read, err_write) = fd::pipe()?;
-        let stream = |from: OwnedFd, to: BorrowedFd<'_>| -> Result<Stream> {
-            Ok(Stream { from: from.into(), to: fd::dup_cloexec(to)?.into(), open: true })
-        };
+    /// Puts pipes in front of standard output and error where there is a limit. The ends that the workload
+    /// writes to take the place of the files in `settings`; [`Pump::born`] gives them up.
+    pub(crate) fn wanted(settings: &Settings) -> Result<Option<Self>> {
+        let Some(left) = settings.output_limit else { return Ok(None) };
+        let mut stdio = settings.stdio.borrow_mut();
+        let [_, out, err] = &mut *stdio;
         let streams = vec![
-            stream(out_read, std::io::stdout().as_fd())?,
-            stream(err_read, std::io::stderr().as_fd())?,
+            Stream::before(out, std::io::stdout().as_fd())?,
+            Stream::before(err, std::io::stderr().as_fd())?,
         ];
-        Ok((Self { streams, left: limit }, [out_write, err_write]))
+        Ok(Some(Self { streams, left }))
+    }
+
+    /// The workload has its ends; with ours open we would never see the last of them close.
+    pub(crate) fn born(settings: &Settings) {
+        for slot in settings.stdio.borrow_mut().iter_mut() {
+            *slot = None;
+        }
     }
 
     /// The pipes that may still have something.
@@ -51,7 +58,7 @@ impl Pump {
     /// Passes on what one of them has now.
     pub(crate) fn pass(&mut self, index: usize) -> Passed {
         let Some(stream) = self.streams.get_mut(index) else { return Passed::On };
-        let mut buffer = [0; 64 * 1024];
+        let mut buffer = [0; 16 * 1024];
         let read = stream.from.read(&mut buffer).unwrap_or(0);
         if read == 0 {
             stream.open = false;
@@ -67,7 +74,7 @@ impl Pump {
         if allowed < read { Passed::Full } else { Passed::On }
     }
 
-    /// Passes on what is left after the workload has ended.
+    /// Passes on what is left after everything inside has ended.
     pub(crate) fn drain(&mut self) -> Passed {
         for index in 0..self.streams.len() {
             while self.streams.get(index).is_some_and(|s| s.open) {
@@ -77,5 +84,16 @@ impl Pump {
             }
         }
         Passed::On
+    }
+}
+
+impl Stream {
+    fn before(slot: &mut Option<OwnedFd>, own: BorrowedFd<'_>) -> Result<Self> {
+        let (from, ours) = fd::pipe()?;
+        let to = match slot.replace(ours) {
+            Some(file) => file,
+            None => fd::dup_cloexec(own)?,
+        };
+        Ok(Self { from: from.into(), to: to.into(), open: true })
     }
 }

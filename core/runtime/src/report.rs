@@ -17,7 +17,6 @@ pub(crate) struct Finished {
     pub(crate) hits: Vec<String>,
     /// The plugin and the words of the limit that ended the workload.
     pub(crate) ended_it: Option<(String, String)>,
-    pub(crate) failures: Vec<String>,
 }
 
 impl Finished {
@@ -36,11 +35,8 @@ impl Finished {
 
 /// The report of a launch that did not come to a workload.
 pub(crate) fn failed(launch: &Launch, trouble: &Trouble) -> Report {
-    let ended = Ended::SetupFailed {
-        stage: None,
-        plugin: trouble.plugin.clone(),
-        message: trouble.message.clone(),
-    };
+    let (plugin, message) = (trouble.plugin.clone(), trouble.message.clone());
+    let ended = Ended::SetupFailed { stage: trouble.stage, plugin, message };
     make(launch, ended, trouble.kind.exit_code(), Usage::default(), Finished::default())
 }
 
@@ -82,8 +78,6 @@ fn exit_code(ended: &Ended) -> u8 {
 
 fn make(launch: &Launch, ended: Ended, exit_code: u8, usage: Usage, finished: Finished) -> Report {
     let plan = &launch.plan;
-    let mut limits_hit = finished.hits;
-    limits_hit.extend(finished.failures);
     Report {
         version: REPORT_VERSION,
         palisade: env!("CARGO_PKG_VERSION").to_owned(),
@@ -92,12 +86,14 @@ fn make(launch: &Launch, ended: Ended, exit_code: u8, usage: Usage, finished: Fi
         host: plan.facts.report(),
         steps: (0..plan.steps.len()).filter_map(|index| step(launch, index)).collect(),
         workload: WorkloadReport {
-            argv: plan.workload.argv.iter().map(|a| a.to_string_lossy().into_owned()).collect(),
+            argv: plan.process.argv.iter().map(|a| a.to_string_lossy().into_owned()).collect(),
+            stripped: plan.process.stripped.clone(),
             pid: launch.lent.pid,
             ended,
             exit_code,
         },
-        limits_hit,
+        limits_hit: finished.hits,
+        failures: launch.failures.clone(),
         usage,
         times: launch.times.clone(),
     }

@@ -1,14 +1,17 @@
 //! A running workload: signals, time limits, output and watchers, until it ends.
 
 use crate::error::Trouble;
-use crate::launch::Launch;
+use crate::launch::{Failed, Launch};
 use crate::message::{Death, FromChild, decode};
+use crate::plugins::entry;
 use crate::pump::Passed;
+use crate::report::Finished;
 use crate::tree;
+use palisade_abi::abi_stable::std_types::RResult;
 use palisade_model::report::{Clock, Ended, Report};
 use palisade_model::stage::Stage;
 use palisade_sys::event::{PollItem, poll};
-use palisade_sys::{memory, process, signal};
+use palisade_sys::{fd, memory, process, signal};
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
@@ -29,6 +32,8 @@ pub struct Running {
     settled: bool,
     failed_exec: Option<Trouble>,
     channel_open: bool,
+    /// The descriptors that isolators watch: whose, and which.
+    watched: Vec<(usize, i32)>,
 }
 
 /// A limit of the launcher's own.
@@ -36,7 +41,7 @@ pub struct Running {
 enum Reached {
     Time(Clock, Duration),
     Output(u64),
-    Watcher(String),
+    Watcher(String, String),
 }
 
 /// What one look at the descriptors found.
@@ -47,7 +52,16 @@ enum Seen {
 }
 
 impl Running {
-    pub(crate) fn new(launch: Launch) -> Self {
+    pub(crate) fn new(mut launch: Launch) -> Self {
+        if launch.signals.is_none() {
+            // The program around us has its own use for signals.
+            if let Err(error) = signal::set_mask(&launch.mask) {
+                launch.failures.push(error.to_string());
+            }
+        }
+        let isolators = launch.plan.isolators.iter().enumerate();
+        let watched = isolators.flat_map(|(index, isolator)| isolator.object.watch().into_iter().map(move |fd| (index, fd)));
+        let watched = watched.collect();
         Self {
             launch: Box::new(launch),
             released: Instant::now(),
@@ -55,22 +69,25 @@ impl Running {
             settled: false,
             failed_exec: None,
             channel_open: true,
+            watched,
         }
     }
 
     /// The workload's process id, as the host sees it.
     #[must_use]
     pub fn pid(&self) -> Option<i32> {
-        self.launch.born.as_ref().map(|born| born.workload)
+        self.launch.lent.pid
     }
 
     /// Waits until the workload has ended, undoes everything, and reports.
     ///
     /// # Errors
     /// The command could not be executed, or the workload could not be waited for. Everything is undone.
-    pub fn wait(mut self) -> Result<Report, crate::launch::Failed> {
+    pub fn wait(mut self) -> Result<Report, Failed> {
         let death = self.until_death();
         let wall = self.released.elapsed();
+        // What is left inside ends now, so that nothing holds the pipes open.
+        self.launch.kill_all();
         if let Some(pump) = &mut self.launch.pump
             && pump.drain() == Passed::Full
             && self.ending.is_none()
@@ -78,19 +95,17 @@ impl Running {
             let limit = self.launch.plan.process.output_limit.unwrap_or_default();
             self.ending = Some((Reached::Output(limit), Instant::now()));
         }
-        let finish = self.launch.finish();
+        let finished = self.launch.finish();
         self.launch.mark("run");
         self.launch.end();
         self.launch.mark("undo");
-        let trouble = match (death, self.failed_exec.take()) {
-            (_, Some(trouble)) | (Err(trouble), None) => trouble,
+        match (death, self.failed_exec.take()) {
+            (_, Some(trouble)) | (Err(trouble), None) => Err(self.launch.failed(trouble)),
             (Ok(death), None) => {
                 let ended = self.ending.take().map(|(reached, _)| ended_by(reached));
-                return Ok(crate::report::ended(&self.launch, &death, ended, wall, finish));
+                Ok(crate::report::ended(&self.launch, &death, ended, wall, finished))
             }
-        };
-        let report = crate::report::failed(&self.launch, &trouble);
-        Err(crate::launch::Failed { trouble, report: Box::new(report) })
+        }
     }
 
     fn until_death(&mut self) -> Result<Death, Trouble> {
@@ -115,12 +130,12 @@ impl Running {
         items.extend(self.launch.signals.as_ref().map(|s| (Source::Signal, PollItem::read(s.as_fd()))));
         let outputs = self.launch.pump.as_ref().map(crate::pump::Pump::fds).unwrap_or_default();
         items.extend(outputs.into_iter().map(|(i, fd)| (Source::Output(i), PollItem::read(fd))));
-        for (index, isolator) in self.launch.plan.isolators.iter().enumerate() {
-            for fd in isolator.object.watch() {
-                let watched = palisade_sys::fd::borrow(fd)
-                    .map_err(|e| Trouble::call("it watches a descriptor that is not open", &e).of(&isolator.name))?;
-                items.push((Source::Watched(index, fd), PollItem::read(watched)));
-            }
+        for (index, number) in self.watched.iter().copied() {
+            let watched = fd::borrow(number).map_err(|e| {
+                let name = self.launch.plan.isolators.get(index).map(|isolator| isolator.name.as_str());
+                Trouble::call("it watches a descriptor that is not open", &e).of(name.unwrap_or_default())
+            })?;
+            items.push((Source::Watched(index, number), PollItem::read(watched)));
         }
         let ready = wait_for(items, timeout)?;
         // The last words of an init come before the news that it is gone.
@@ -158,17 +173,21 @@ impl Running {
     fn watched(&mut self, index: usize, fd: i32) {
         let Some(isolator) = self.launch.plan.isolators.get_mut(index) else { return };
         let name = isolator.name.clone();
-        let answer = crate::plugins::entry(&name, "ready", || isolator.object.ready(fd)).into_result();
-        if let Err(failure) = answer {
-            self.reach(Reached::Watcher(format!("{name}: {}", failure.message)));
-        }
+        let why = match entry(&name, "ready", || isolator.object.ready(fd)).map(RResult::into_result) {
+            Ok(Ok(())) => return,
+            Ok(Err(failure)) => crate::message::Lapse::from(failure).line(),
+            Err(trouble) => trouble.headline(),
+        };
+        // A watcher that fails no longer watches, and the policy asked for it.
+        self.watched.retain(|(whose, _)| *whose != index);
+        self.reach(Reached::Watcher(name, why));
     }
 
     fn read_death(&mut self) -> Result<Option<Death>, Trouble> {
         let Some(pipe) = self.launch.born.as_ref().and_then(|born| born.death.as_ref()) else {
             return Ok(None);
         };
-        let bytes = palisade_sys::fd::read_once(pipe, 64)
+        let bytes = fd::read_some(pipe, 64)
             .map_err(|e| Trouble::call("init's word could not be read", &e))?;
         if bytes.is_empty() { Ok(None) } else { decode(&bytes).map(Some) }
     }
@@ -205,8 +224,9 @@ impl Running {
 
     /// Sends a signal to the workload's own process; it may have ended, and then there is nobody to tell.
     fn tell(&self, number: i32) {
-        if let Some(pid) = self.pid() {
-            process::kill(pid, number).ok();
+        let workload = self.launch.born.as_ref().and_then(|born| born.workload.as_ref());
+        if let Some(workload) = workload {
+            process::pidfd_send_signal(workload, number).ok();
         }
     }
 
@@ -225,7 +245,8 @@ impl Running {
         if !self.settled && elapsed >= SETTLED {
             self.settled = true;
             memory::trim();
-            memory::release_file_pages();
+            // What stays resident costs memory, nothing else.
+            memory::release_file_pages().ok();
         }
         if let Some((_, at)) = &self.ending {
             if Instant::now() >= *at {
@@ -273,25 +294,28 @@ impl Running {
         let status = process::waitid(process::Target::PidFd(born.pidfd.as_fd()), false)
             .map_err(|e| Trouble::call("the workload could not be waited for", &e))?
             .ok_or_else(|| Trouble::new(crate::error::Kind::Setup, "the workload has no status"))?;
-        self.launch.reaped = true;
         Ok(Death::from(status))
     }
 }
 
 impl Launch {
     /// Lets steps of stage Finish run and asks every isolator what it has to say.
-    fn finish(&mut self) -> crate::report::Finished {
-        let failures = match self.host_stage(Stage::Finish, |_| true) {
-            Ok(()) => Vec::new(),
-            Err(trouble) => vec![trouble.headline()],
-        };
-        let mut finished = crate::report::Finished { failures, ..Default::default() };
+    fn finish(&mut self) -> Finished {
+        if let Err(trouble) = self.host_stage(Stage::Finish, |_| true) {
+            self.failures.push(trouble.headline());
+        }
+        let mut finished = Finished::default();
         for isolator in &mut self.plan.isolators {
             let name = isolator.name.clone();
-            match crate::plugins::entry(&name, "finish", || isolator.object.finish()).into_result() {
-                Ok(raw) => finished.add(&name, raw, &self.plan.sources),
-                Err(failure) => finished.failures.push(format!("{name}: {}", failure.message)),
-            }
+            let why = match entry(&name, "finish", || isolator.object.finish()).map(RResult::into_result) {
+                Ok(Ok(raw)) => {
+                    finished.add(&name, raw, &self.plan.sources);
+                    continue;
+                }
+                Ok(Err(failure)) => crate::message::Lapse::from(failure).line(),
+                Err(trouble) => trouble.headline(),
+            };
+            self.failures.push(format!("{name}: {why}"));
         }
         finished
     }
@@ -307,7 +331,7 @@ fn ended_by(reached: Reached) -> Ended {
             limit: format!("output_limit {}", palisade_model::units::Size(limit)),
             plugin: crate::plan::CORE.to_owned(),
         },
-        Reached::Watcher(what) => Ended::LimitHit { limit: what, plugin: String::new() },
+        Reached::Watcher(plugin, what) => Ended::LimitHit { limit: what, plugin },
     }
 }
 

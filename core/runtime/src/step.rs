@@ -13,7 +13,8 @@ use std::time::Instant;
 pub(crate) mod abi_context {
     //! What palisade lends to a step while it runs.
 
-    use palisade_abi::seam::{ContextObject, ROption, RStr};
+    use palisade_abi::abi_stable::std_types::{ROption, RStr};
+    use palisade_abi::seam::ContextObject;
 
     /// The numbers that exist so far, and what steps offered.
     #[derive(Debug, Default)]

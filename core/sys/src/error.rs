@@ -19,9 +19,30 @@ pub struct Error {
     call: String,
     errno: Errno,
     detail: Option<String>,
-    hint: Option<String>,
-    /// The errno as the standard library has it: who reads an error of unknown type finds it as the source.
+    hint: Option<Remedy>,
+    /// The errno as the standard library has it: who reads an error of unknown type finds it among the sources.
     os: Arc<std::io::Error>,
+}
+
+/// What to do, as a link in the chain of sources: its text begins with `help: `.
+///
+/// The plugin seam knows errors of libraries by [`std::error::Error`] alone; this is how it finds the advice.
+#[derive(Debug, Clone)]
+struct Remedy {
+    text: String,
+    os: Arc<std::io::Error>,
+}
+
+impl fmt::Display for Remedy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "help: {}", self.text)
+    }
+}
+
+impl std::error::Error for Remedy {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&*self.os)
+    }
 }
 
 impl Error {
@@ -29,9 +50,13 @@ impl Error {
     #[must_use]
     pub fn new(errno: Errno, call: impl Into<String>) -> Self {
         let call = call.into();
-        let hint = hints::lookup(errno, &call).map(str::to_owned);
+        let hint = hints::lookup(errno, &call);
         let os = Arc::new(std::io::Error::from_raw_os_error(errno as i32));
-        Self { call, errno, detail: None, hint, os }
+        let error = Self { call, errno, detail: None, hint: None, os };
+        match hint {
+            Some(hint) => error.with_hint(hint),
+            None => error,
+        }
     }
 
     /// Makes an error from a plain errno number.
@@ -49,7 +74,7 @@ impl Error {
     /// Replaces the hint.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.hint = Some(Remedy { text: hint.into(), os: Arc::clone(&self.os) });
         self
     }
 
@@ -93,7 +118,7 @@ impl Error {
     /// What to do about it, if the table knows.
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
-        self.hint.as_deref()
+        self.hint.as_ref().map(|remedy| remedy.text.as_str())
     }
 }
 
@@ -109,7 +134,7 @@ impl fmt::Display for Error {
 
 impl PartialEq for Error {
     fn eq(&self, other: &Self) -> bool {
-        (&self.call, self.errno, &self.detail, &self.hint) == (&other.call, other.errno, &other.detail, &other.hint)
+        (&self.call, self.errno, &self.detail, self.hint()) == (&other.call, other.errno, &other.detail, other.hint())
     }
 }
 
@@ -117,7 +142,10 @@ impl Eq for Error {}
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&*self.os)
+        match &self.hint {
+            Some(remedy) => Some(remedy),
+            None => Some(&*self.os),
+        }
     }
 }
 
@@ -146,6 +174,24 @@ mod tests {
         );
         assert!(error.hint().is_some_and(|hint| hint.contains("CAP_SYS_ADMIN")));
         assert_eq!((error.errno(), error.errno_name().as_str()), (1, "EPERM"));
+    }
+
+    /// What the plugin seam reads of an error whose type it does not know.
+    #[test]
+    fn the_sources_are_the_remedy_and_the_errno() {
+        let chain = |error: &Error| {
+            let mut next = std::error::Error::source(error);
+            let (mut help, mut errno) = (None, None);
+            while let Some(this) = next {
+                help = help.or(this.to_string().strip_prefix("help: ").map(str::to_owned));
+                errno = errno.or(this.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error));
+                next = this.source();
+            }
+            (help, errno)
+        };
+        let advised = Error::new(Errno::EPERM, "f()").with_hint("run as root");
+        assert_eq!(chain(&advised), (Some("run as root".to_owned()), Some(libc::EPERM)));
+        assert_eq!(chain(&Error::new(Errno::EPERM, "f()")), (None, Some(libc::EPERM)));
     }
 
     #[test]

@@ -170,6 +170,16 @@ pub fn clear_cloexec(fd: impl AsFd) -> Result<()> {
         .or_call(|| format!("fcntl({}, F_SETFD, 0)", raw::show_fd(fd)))
 }
 
+/// Says whether a descriptor, by its number, is open and would survive `execve`.
+///
+/// Everything that this crate opens would not, so one that would was given to this process.
+/// Fails: EBADF when it is not open. fcntl(2).
+pub fn is_inherited(number: RawFd) -> Result<bool> {
+    let call = || format!("fcntl({number}, F_GETFD)");
+    let flags = nix::fcntl::fcntl(borrow(number)?, FcntlArg::F_GETFD).or_call(call)?;
+    Ok(!FdFlag::from_bits_retain(flags).contains(FdFlag::FD_CLOEXEC))
+}
+
 /// Puts a descriptor at a number, which may be 0, 1 or 2; the new one survives `execve`.
 ///
 /// Whatever was open at `number` is closed. When `fd` is `number` already, close-on-exec is cleared.
@@ -356,6 +366,54 @@ pub fn write_at(dir: impl AsFd, name: impl AsRef<Path>, bytes: &[u8]) -> Result<
 pub(crate) fn write_once(fd: &OwnedFd, bytes: &[u8], call: impl Fn() -> String) -> Result<()> {
     let n = nix::unistd::write(fd, bytes).or_call(&call)?;
     if n == bytes.len() { Ok(()) } else { Err(Error::new(Errno::EIO, call())) }
+}
+
+/// Makes a pipe, close-on-exec: the end to read from, the end to write to.
+///
+/// Fails: EMFILE at RLIMIT_NOFILE. pipe2(2).
+pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    nix::unistd::pipe2(OFlag::O_CLOEXEC).or_call(|| "pipe2(O_CLOEXEC)".to_owned())
+}
+
+/// Borrows a descriptor that somebody else owns, by its number.
+///
+/// The owner promises that it stays open for as long as it is used. Fails: EBADF when it is not open. fcntl(2).
+pub fn borrow(number: RawFd) -> Result<BorrowedFd<'static>> {
+    let call = || format!("fcntl({number}, F_GETFD)");
+    if number < 0 {
+        return Err(Error::new(Errno::EBADF, call()));
+    }
+    // SAFETY: the number is open, as the check below says, and stays so; upheld by its owner, who named it; else a call gives EBADF or reaches another file of this process.
+    let fd = unsafe { BorrowedFd::borrow_raw(number) };
+    nix::fcntl::fcntl(fd, FcntlArg::F_GETFD).map(|_flags| fd).or_call(call)
+}
+
+/// Reads what there is, at most `max` bytes, in one call; nothing at the end.
+///
+/// read(2).
+pub fn read_some(fd: impl AsFd, max: usize) -> Result<Vec<u8>> {
+    let fd = fd.as_fd();
+    let mut bytes = vec![0; max];
+    loop {
+        match nix::unistd::read(fd, &mut bytes) {
+            Err(Errno::EINTR) => {}
+            other => {
+                let got = other.or_call(|| format!("read({})", raw::show_fd(fd)))?;
+                bytes.truncate(got);
+                return Ok(bytes);
+            }
+        }
+    }
+}
+
+/// Writes in one call, and takes a short write for a failure.
+///
+/// Fails: EIO for a short write; else as write(2).
+pub fn write(fd: impl AsFd, bytes: &[u8]) -> Result<()> {
+    let fd = fd.as_fd();
+    let call = || format!("write({}, {} bytes)", raw::show_fd(fd), bytes.len());
+    let written = nix::unistd::write(fd, bytes).or_call(call)?;
+    if written == bytes.len() { Ok(()) } else { Err(Error::new(Errno::EIO, call())) }
 }
 
 /// Makes a directory; `mode` is less the umask.

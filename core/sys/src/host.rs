@@ -45,6 +45,23 @@ pub fn boot_id() -> Result<String> {
     sysctl("kernel/random/boot_id")
 }
 
+/// Says whether the kernel gave this process more rights than its caller has: a set-id file or file capabilities.
+///
+/// Then the environment is somebody else's word. getauxval(3), AT_SECURE.
+#[must_use]
+pub fn gained_privileges() -> bool {
+    // SAFETY: getauxval takes no pointer; upheld by its man page; else nothing is touched.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// Gives how many ticks a second of procfs's processor times has. sysconf(3), _SC_CLK_TCK.
+#[must_use]
+pub fn clock_ticks() -> u64 {
+    let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten();
+    // Linux has told programs 100 since it began, whatever it counts with itself.
+    ticks.and_then(|ticks| u64::try_from(ticks).ok()).filter(|ticks| *ticks > 0).unwrap_or(100)
+}
+
 /// Gives what tells this build of the program from any other, for the keys of caches.
 ///
 /// The linker's GNU build id where there is one; else device, inode, size and times of the program's

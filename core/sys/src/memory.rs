@@ -1,5 +1,7 @@
 //! How much memory a process keeps for itself, and giving it back.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use nix::errno::Errno;
 
 use crate::error::{Error, OrCall, Result};
@@ -89,6 +91,53 @@ fn has_text_relocations(object: &Object) -> bool {
         .collect();
     let entries = words.chunks_exact(2).take_while(|entry| entry[0] != 0);
     entries.into_iter().any(|entry| entry[0] == DT_TEXTREL || entry[0] == DT_FLAGS && entry[1] & DF_TEXTREL != 0)
+}
+
+/// A number that a process and the children it forks see alike.
+#[derive(Debug)]
+pub struct SharedNumber(std::ptr::NonNull<AtomicU32>);
+
+impl SharedNumber {
+    /// Makes one, with a page of its own.
+    ///
+    /// Fails: ENOMEM. mmap(2), MAP_SHARED|MAP_ANONYMOUS.
+    pub fn new(value: u32) -> Result<Self> {
+        let call = || "mmap(PROT_READ|PROT_WRITE, MAP_SHARED|MAP_ANONYMOUS)".to_owned();
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+        // SAFETY: the kernel chooses the place, so nothing that is mapped is replaced; upheld by the null address; else other memory is lost.
+        let at = unsafe { libc::mmap(std::ptr::null_mut(), size_of::<AtomicU32>(), protection, flags, -1, 0) };
+        if at == libc::MAP_FAILED {
+            return Err(Error::new(Errno::last(), call()));
+        }
+        let cell = std::ptr::NonNull::new(at.cast::<AtomicU32>()).ok_or_else(|| Error::new(Errno::ENOMEM, call()))?;
+        let this = Self(cell);
+        this.set(value);
+        Ok(this)
+    }
+
+    fn cell(&self) -> &AtomicU32 {
+        // SAFETY: the page is mapped, zeroed by the kernel and aligned, and stays until the drop; upheld by `new` and the drop; else the access faults.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// Sets it, for every process that shares it.
+    pub fn set(&self, value: u32) {
+        self.cell().store(value, Ordering::Relaxed);
+    }
+
+    /// Reads it.
+    #[must_use]
+    pub fn get(&self) -> u32 {
+        self.cell().load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for SharedNumber {
+    fn drop(&mut self) {
+        // SAFETY: nobody in this process has a reference any more, and other processes have mappings of their own; upheld by this being the drop of the only owner; else a later access faults.
+        unsafe { libc::munmap(self.0.as_ptr().cast(), size_of::<AtomicU32>()) };
+    }
 }
 
 #[cfg(test)]

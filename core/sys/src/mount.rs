@@ -80,6 +80,24 @@ pub fn move_mount_onto(mount: impl AsFd, target: impl AsFd) -> Result<()> {
     })
 }
 
+/// Attaches a mount at a name in a directory; as the last component a symbolic link is not followed.
+///
+/// For directories that nobody else can write: the name is looked up here, so there is no descriptor in
+/// between that would hold it. Fails: EINVAL for a name with a slash; else as [`move_mount_onto`].
+/// move_mount(2).
+pub fn move_mount_at(mount: impl AsFd, dir: impl AsFd, name: &str) -> Result<()> {
+    let (mount, dir) = (mount.as_fd(), dir.as_fd());
+    let call = || format!("move_mount({}, \"\", {}, {name:?}, F_EMPTY_PATH)", raw::show_fd(mount), raw::show_fd(dir));
+    if name.contains('/') {
+        return Err(Error::new(Errno::EINVAL, call()));
+    }
+    let c_name = c_path(Path::new(name)).or_call(call)?;
+    let flags = raw::int(MOVE_MOUNT_F_EMPTY_PATH);
+    let args = [raw::fd(mount), raw::ptr(c"".as_ptr()), raw::fd(dir), raw::ptr(c_name.as_ptr()), flags];
+    // SAFETY: both paths end in NUL and outlive the call; upheld by the literal and CString; else the kernel reads past them.
+    unsafe { raw::syscall(libc::SYS_move_mount, args) }.map(drop).or_call(call)
+}
+
 /// Changes flags and propagation of the mount that a descriptor refers to, with all below it if asked.
 ///
 /// Since: 5.12; before that one mount that is attached already is changed by a remount through

@@ -26,6 +26,16 @@ pub const CLONE_NEWCGROUP: u64 = libc::CLONE_NEWCGROUP as u64;
 /// New time namespace. Since: 5.6.
 pub const CLONE_NEWTIME: u64 = 0x80;
 
+/// All of them together.
+pub const ALL_CLONE_FLAGS: u64 = CLONE_NEWNS
+    | CLONE_NEWUTS
+    | CLONE_NEWIPC
+    | CLONE_NEWUSER
+    | CLONE_NEWPID
+    | CLONE_NEWNET
+    | CLONE_NEWCGROUP
+    | CLONE_NEWTIME;
+
 /// Every kind: its file under /proc/PID/ns, and its flag.
 pub const KINDS: &[(&str, u64)] = &[
     ("mnt", CLONE_NEWNS),

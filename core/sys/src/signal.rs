@@ -13,6 +13,10 @@ pub use libc::{
     SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGWINCH, SIGXCPU,
 };
 
+/// The signals that a launcher passes on to its workload.
+pub const FORWARDED: &[i32] =
+    &[SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH, SIGCONT, SIGTSTP];
+
 /// The highest signal number of Linux.
 const LAST: i32 = 64;
 

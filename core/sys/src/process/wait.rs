@@ -176,6 +176,7 @@ pub fn kill(pid: i32, signal: i32) -> Result<()> {
 mod tests {
     use super::*;
 
+    #[expect(clippy::zombie_processes, reason = "waitid, which is tested here, reaps it")]
     #[test]
     fn end_and_usage_of_a_child_are_told() {
         let child = std::process::Command::new("sh").args(["-c", "exit 7"]).spawn().unwrap();
@@ -187,6 +188,7 @@ mod tests {
         assert_eq!(waitid(Target::Pid(pid), true).unwrap_err().errno_name(), "ECHILD");
     }
 
+    #[expect(clippy::zombie_processes, reason = "waitid, which is tested here, reaps it")]
     #[test]
     fn a_signal_is_not_an_exit_code() {
         let child = std::process::Command::new("sleep").arg("60").spawn().unwrap();

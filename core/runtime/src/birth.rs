@@ -1,0 +1,199 @@
+//! The process: its birth with all namespaces at once, and the hand-shake with it.
+
+use crate::child::{self, Child};
+use crate::error::{Kind, Trouble};
+use crate::launch::Launch;
+use crate::message::{Came, Doing, FromChild, Record, decode};
+use crate::pump::Pump;
+use crate::{message, tree};
+use palisade_sys::channel::Channel;
+use palisade_sys::event::{PollItem, poll};
+use palisade_sys::memory::SharedNumber;
+use palisade_sys::process::{self, Ended, Target};
+use palisade_sys::{fd, namespace, signal};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+/// How long the child may take from its birth to "sealed". A host under heavy load is slow, a plugin that hangs
+/// never ends.
+const SETUP_LIMIT: Duration = Duration::from_secs(120);
+
+/// What was born.
+pub(crate) struct Born {
+    /// The process that was cloned: palisade's init where there is one, else the workload's own.
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) pid: i32,
+    pub(crate) channel: Channel,
+    /// From palisade's init: how the workload ended.
+    pub(crate) death: Option<OwnedFd>,
+    /// The workload's own process, once it has spoken.
+    pub(crate) workload: Option<OwnedFd>,
+    /// What the child is at.
+    doing: SharedNumber,
+    /// The children that this process had before.
+    before: Vec<i32>,
+}
+
+fn fail(what: &'static str) -> impl Fn(palisade_sys::Error) -> Trouble {
+    move |error| Trouble::call(what, &error)
+}
+
+impl Launch {
+    /// Whether palisade's own init is to be pid 1.
+    fn wants_init(&self, flags: u64) -> Result<bool, Trouble> {
+        let new_pids = flags & namespace::CLONE_NEWPID != 0;
+        match &self.plan.process.init {
+            Some(init) if init.value && !new_pids => {
+                let help = "give the workload a pid namespace of its own, or take the line out";
+                let diagnostic = palisade_model::diag::Diagnostic::new("an init needs a new pid namespace");
+                let diagnostic = diagnostic.at_opt(init.origin).help(help);
+                Err(Trouble::diagnostic(Kind::Policy, &diagnostic, &self.plan.sources))
+            }
+            Some(init) => Ok(init.value),
+            None => Ok(new_pids),
+        }
+    }
+
+    pub(crate) fn give_birth(&mut self) -> Result<(), Trouble> {
+        let (ours, theirs) = Channel::pair().map_err(fail("the channel to the child could not be made"))?;
+        ours.enable_credentials().map_err(fail("the channel to the child could not be made"))?;
+        let doing = SharedNumber::new(Doing::Own.number()).map_err(fail("a shared page could not be had"))?;
+        let flags = self.plan.clone_flags();
+        let init = self.wants_init(flags)?;
+        let pipe = init.then(fd::pipe).transpose();
+        let (death_in, death_out) = pipe.map_err(fail("a pipe could not be made"))?.unzip();
+        self.pump = Pump::wanted(&self.plan.process).map_err(fail("the output could not be piped"))?;
+        if !init {
+            // Orphans inside come to us instead of to the host's init, so that none outlives the launch.
+            process::set_child_subreaper(true).map_err(fail("orphans could not be adopted"))?;
+        }
+        let before = if init { Vec::new() } else { tree::children() };
+        let cgroup = self.lent.cgroup.map(fd::borrow).transpose();
+        let cgroup: Option<BorrowedFd<'_>> = cgroup.map_err(fail("a plugin offered a cgroup that is not open"))?;
+        match process::clone3(flags, cgroup).map_err(fail("the process could not be created"))? {
+            process::Cloned::Child => {
+                drop(ours);
+                drop(death_in);
+                let child = Child { channel: theirs, death: death_out, mask: self.mask, doing: &doing };
+                child::run(&mut self.plan, child)
+            }
+            process::Cloned::Parent { pid, pidfd } => {
+                self.lent.init_pid = Some(pid);
+                self.lent.pid = Some(pid);
+                let born = Born { pidfd, pid, channel: ours, death: death_in, workload: None, doing, before };
+                self.born = Some(born);
+                Pump::born(&self.plan.process);
+                Ok(())
+            }
+        }
+    }
+
+    fn born(&self) -> Result<&Born, Trouble> {
+        self.born.as_ref().ok_or_else(|| Trouble::new(Kind::Setup, "there is no process"))
+    }
+
+    pub(crate) fn say(&mut self, word: u8) -> Result<(), Trouble> {
+        match self.born()?.channel.send(&[word]) {
+            Ok(()) => Ok(()),
+            // The child ended by itself; what it said before is better than a broken pipe.
+            Err(_) => self.hear().and_then(|()| Err(self.lost())),
+        }
+    }
+
+    /// Waits for the child's word that it is sealed.
+    pub(crate) fn hear(&mut self) -> Result<(), Trouble> {
+        let born = self.born()?;
+        let ready = poll(&mut [PollItem::read(born.channel.as_fd())], Some(SETUP_LIMIT))
+            .map_err(fail("the child could not be waited for"))?;
+        if ready == 0 {
+            let why = format!("the child was not ready after {} s", SETUP_LIMIT.as_secs());
+            return Err(self.blame(Trouble::new(Kind::Setup, why)));
+        }
+        let mut bytes = Vec::new();
+        let sender = born.channel.recv_with_pid(&mut bytes).map_err(fail("the child could not be heard"))?;
+        let Some(sender) = sender else { return Err(self.lost()) };
+        match decode(&bytes)? {
+            FromChild::Failed(records) => {
+                self.keep_all(records)?;
+                Err(Trouble::new(Kind::Setup, "the child gave up without a reason"))
+            }
+            FromChild::Stopped(records, stop) => {
+                self.keep_all(records)?;
+                Err(stop.trouble())
+            }
+            FromChild::Sealed(records, seen) => {
+                // It waits for our word, so its number is still its own.
+                let workload = process::pidfd_open(sender).map_err(fail("the workload's process could not be held"))?;
+                if let Some(born) = &mut self.born {
+                    born.workload = Some(workload);
+                }
+                self.lent.pid = Some(sender);
+                self.keep_all(records)?;
+                seen.into_iter().try_for_each(|record| self.see(record))
+            }
+        }
+    }
+
+    fn keep_all(&mut self, records: Vec<Record>) -> Result<(), Trouble> {
+        records.into_iter().try_for_each(|record| self.keep(record))
+    }
+
+    /// What a step saw of itself from inside.
+    fn see(&mut self, record: Record) -> Result<(), Trouble> {
+        match record.came {
+            Came::Done(evidence) => {
+                self.seen.insert(record.step as usize, evidence);
+                Ok(())
+            }
+            _ => self.keep(record),
+        }
+    }
+
+    /// The child ended without a word.
+    fn lost(&mut self) -> Trouble {
+        let Ok(born) = self.born() else {
+            return Trouble::new(Kind::Setup, "there is no process");
+        };
+        // Of two processes one may be left, waiting for the other.
+        process::pidfd_send_signal(&born.pidfd, signal::SIGKILL).ok();
+        let status = process::waitid(Target::PidFd(born.pidfd.as_fd()), false).ok().flatten();
+        let how = match status.map(|status| status.ended) {
+            Some(Ended::Exited(code)) => format!("the child exited with status {code} during set-up"),
+            Some(Ended::Signaled { signal, .. }) if signal != signal::SIGKILL => {
+                format!("the child was ended by {} during set-up", signal::show(signal))
+            }
+            _ => "the child was killed during set-up".to_owned(),
+        };
+        self.blame(Trouble::new(Kind::Setup, how))
+    }
+
+    /// Names the step that the child was at.
+    fn blame(&self, mut trouble: Trouble) -> Trouble {
+        let doing = self.born.as_ref().map_or(Doing::Own, |born| Doing::of(born.doing.get()));
+        let step = match doing {
+            Doing::Own => None,
+            Doing::Step(index) => self.plan.steps.get(index).filter(|s| message::in_child(s.info.stage)),
+        };
+        let Some(info) = step.map(|step| &step.info) else {
+            return trouble.row("help", "no step of a plugin was running: something outside may have ended it, such as the OOM killer");
+        };
+        trouble.kind = Kind::Plugin;
+        trouble.stage = Some(info.stage);
+        trouble
+            .of(&info.plugin)
+            .row("step", format!("{} ({})", info.words, info.stage))
+            .row("policy", info.origin.map(|o| self.plan.sources.locate(o)).unwrap_or_default())
+            .row("help", "the step ended the process or never came back; report it to the plugin's author")
+    }
+
+    /// Ends everything inside.
+    pub(crate) fn kill_all(&mut self) {
+        let Some(born) = self.born.take() else { return };
+        // ESRCH: it has ended, and was waited for.
+        process::pidfd_send_signal(&born.pidfd, signal::SIGKILL).ok();
+        process::waitid(Target::PidFd(born.pidfd.as_fd()), false).ok();
+        if born.death.is_none() {
+            tree::end_orphans(&born.before);
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! palisade as a library: find policies and plugins once, launch many workloads, get a report of each.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use palisade_runtime::{Options, Palisade, Places, Workload};
+//!
+//! let mut palisade = Palisade::open(Places::default())?;
+//! let policy = palisade.policy("untrusted")?.set("process.timeout=10s");
+//! for word in ["one", "two"] {
+//!     let plan = palisade.plan(&policy, Workload::command(["echo", word]))?;
+//!     let report = plan.launch(Options::default())?.wait()?;
+//!     println!("{:?}, {} ms", report.workload.ended, report.usage.wall_ms);
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! **Threads.** A launch copies this process and goes on in the copy, which is safe only while no other thread
+//! holds a lock. So a launch from a process with other threads is refused, never risked: launch before threads
+//! are started, or from a small process of your own that has none.
+//!
+//! **Signals.** While a launch is set up all signals are blocked, and SIGALRM is used for time limits; afterwards
+//! all is as it was. Passing signals on to the workload is for programs that do nothing else
+//! ([`Options::forward_signals`]).
+//!
+//! | file | holds |
+//! |---|---|
+//! | `palisade` | the front door |
+//! | `facts`, `places`, `policies` | the host; where things are looked for; finding policies |
+//! | `plugins`, `elf`, `lock` | finding, trusting and loading plugins |
+//! | `plan`, `step` | from a resolved policy to ordered steps; running one |
+//! | `process` | palisade's own steps: the workload's attributes |
+//! | `launch`, `birth`, `child`, `init` | the launch, on both sides |
+//! | `running`, `pump`, `tree` | while the workload runs |
+//! | `report`, `error`, `message` | what is told about it |
+
+#![forbid(unsafe_code)]
+
+mod birth;
+mod child;
+mod elf;
+mod error;
+mod facts;
+mod init;
+mod launch;
+mod lock;
+mod message;
+mod palisade;
+mod places;
+mod plan;
+mod plugins;
+mod policies;
+mod process;
+mod pump;
+mod report;
+mod running;
+mod step;
+mod tree;
+mod workload;
+
+pub use error::{Kind, Trouble};
+pub use facts::{Facts, KERNEL_FLOOR};
+pub use launch::{Failed, Observer, Options};
+pub use palisade::{Finding, Palisade, Support};
+pub use palisade_model as model;
+pub use places::Places;
+pub use plan::{CORE, Plan, Planned};
+pub use plugins::{Candidate, Plugin, Plugins};
+pub use policies::{Listed, Policy, SHIPPED};
+pub use running::Running;
+pub use workload::Workload;

@@ -1,0 +1,189 @@
+//! The front door: policies and plugins are found once, launched many times.
+
+use crate::error::Trouble;
+use crate::facts::Facts;
+use crate::places::Places;
+use crate::plan::{Parts, Plan};
+use crate::plugins::{Plugins, entry};
+use crate::policies::{self, Listed, Policy};
+use crate::workload::Workload;
+use palisade_abi::wrap;
+use palisade_model::diag::Sources;
+use palisade_model::resolve::Resolved;
+use palisade_model::vars::Vars;
+use palisade_sys::ids;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::SystemTime;
+
+/// Finds policies and plugins, and makes plans. It belongs to one thread: it launches by copying its process,
+/// which is safe only where no other thread holds a lock.
+#[derive(Debug)]
+pub struct Palisade {
+    places: Places,
+    facts: Facts,
+    plugins: Plugins,
+    vars: Vars,
+    /// Plans made so far, so that each launch has a name of its own.
+    made: u64,
+}
+
+/// How much of a feature this host has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Support {
+    /// All of it.
+    Full,
+    /// A part; the detail says what is missing.
+    Partial,
+    /// Nothing.
+    Missing,
+}
+
+/// What a plugin found out about one thing that it needs.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// The feature, in the field's words.
+    pub feature: String,
+    /// How much of it is there.
+    pub support: Support,
+    /// What was seen: a version, a path, an errno.
+    pub detail: String,
+    /// What to do to get it; empty where nothing is to be done.
+    pub remedy: String,
+}
+
+impl Palisade {
+    /// Reads the facts of the host. Policies and plugins are read when they are asked for.
+    ///
+    /// # Errors
+    /// The kernel is too old, or does not tell what it must.
+    pub fn open(places: Places) -> Result<Self, Trouble> {
+        let facts = Facts::read()?;
+        let plugins = Plugins::new(&places);
+        let vars = variables(&facts);
+        Ok(Self { places, facts, plugins, vars, made: 0 })
+    }
+
+    /// Loads a policy by name, or by path where `name` holds a `/`.
+    ///
+    /// # Errors
+    /// There is none, or its file is not trusted.
+    pub fn policy(&self, name: &str) -> Result<Policy, Trouble> {
+        policies::load(&self.places, name)
+    }
+
+    /// All policies that can be found by name.
+    #[must_use]
+    pub fn policies(&self) -> Vec<Listed> {
+        policies::list(&self.places)
+    }
+
+    /// Resolves a policy: `extends`, `--set`, variables, every default of the outer sections decided.
+    ///
+    /// # Errors
+    /// A diagnostic that points at the line.
+    pub fn resolve(&self, policy: &Policy) -> Result<(Resolved, Sources), Trouble> {
+        let mut vars = self.vars.clone();
+        vars.set_builtin("run_id", "0");
+        policies::resolve_policy(&self.places, policy, &define(vars, policy)?)
+    }
+
+    /// Makes the plan of a launch: loads the plugins that the policy names and asks each for its steps. Nothing
+    /// is changed on the host.
+    ///
+    /// # Errors
+    /// The policy is wrong, a plugin is missing or not trusted, or the host cannot give what is required.
+    pub fn plan(&mut self, policy: &Policy, workload: Workload) -> Result<Plan, Trouble> {
+        self.made += 1;
+        let run_id = run_id(self.made);
+        let mut vars = self.vars.clone();
+        vars.set_builtin("run_id", run_id.clone());
+        let vars = define(vars, policy)?;
+        let (resolved, sources) = policies::resolve_policy(&self.places, policy, &vars)?;
+        let mut plugins = Vec::with_capacity(resolved.plugins.len());
+        for (name, section) in &resolved.plugins {
+            let found = self.plugins.get(name);
+            let line = || section.origin.map(|origin| sources.locate(origin)).unwrap_or_default();
+            plugins.push(found.map_err(|trouble| trouble.row("policy", line()))?);
+        }
+        let names: Vec<&str> = resolved.plugins.keys().map(String::as_str).collect();
+        let mut told = BTreeMap::from([("run_id".to_owned(), run_id), ("plugins".to_owned(), names.join(" "))]);
+        told.extend(vars.iter().map(|(name, value)| (format!("var.{name}"), value.to_owned())));
+        let facts = self.facts.clone();
+        let policy = policy.name.clone();
+        Plan::make(Parts { policy, resolved, sources, plugins, workload, facts, told })
+    }
+
+    /// The plugins: to list them, look at one, or check one again.
+    pub fn plugins(&mut self) -> &mut Plugins {
+        &mut self.plugins
+    }
+
+    /// What the host and the launcher are.
+    #[must_use]
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// Asks a plugin what this host offers of what it needs.
+    ///
+    /// # Errors
+    /// The plugin is missing, not trusted, or failed.
+    pub fn probe(&mut self, plugin: &str) -> Result<Vec<Finding>, Trouble> {
+        let loaded: Rc<_> = self.plugins.get(plugin)?;
+        let host = self.facts.host(&BTreeMap::new());
+        let call = || (loaded.loaded.module.probe())(wrap::facts(&host));
+        let answer = entry(plugin, "probe", call)?.into_result();
+        let findings = answer.map_err(|f| Trouble::from_plugin(plugin, f.into(), None, &Sources::default()))?;
+        let finding = |raw: palisade_abi::seam::RawFinding| Finding {
+            feature: raw.feature.into_string(),
+            support: match raw.support {
+                0 => Support::Full,
+                1 => Support::Partial,
+                _ => Support::Missing,
+            },
+            detail: raw.detail.into_string(),
+            remedy: raw.remedy.into_string(),
+        };
+        Ok(findings.into_iter().map(finding).collect())
+    }
+}
+
+/// The variables that palisade itself defines. One that the host does not give stays undefined, and a policy
+/// that uses it is refused.
+fn variables(facts: &Facts) -> Vars {
+    let mut vars = Vars::new();
+    let user = ids::lookup_uid(facts.uid).ok().flatten();
+    let directory = std::env::current_dir().ok().and_then(|path| path.into_os_string().into_string().ok());
+    // Where privileges were gained the environment is somebody else's word.
+    let own = std::env::var("HOME").ok().filter(|home| home.starts_with('/') && !palisade_sys::host::gained_privileges());
+    let listed = user.as_ref().map(|user| user.home.display().to_string());
+    let values = [
+        ("project", directory),
+        ("home", own.or(listed)),
+        ("tmp", Some("/tmp".to_owned())),
+        ("user", user.map(|user| user.name)),
+        ("uid", Some(facts.uid.to_string())),
+    ];
+    for (name, value) in values {
+        if let Some(value) = value {
+            vars.set_builtin(name, value);
+        }
+    }
+    vars
+}
+
+fn define(mut vars: Vars, policy: &Policy) -> Result<Vars, Trouble> {
+    for (name, value) in &policy.vars {
+        vars.define(name, value).map_err(|d| {
+            Trouble::new(crate::Kind::Usage, d.message).row("help", d.help.unwrap_or_default())
+        })?;
+    }
+    Ok(vars)
+}
+
+/// A name that no other launch of this host has: the process, the time and the count.
+fn run_id(made: u64) -> String {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    format!("{}-{:x}-{made}", palisade_sys::process::getpid(), since.as_micros())
+}
