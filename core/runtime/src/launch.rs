@@ -5,13 +5,12 @@ use crate::birth::Born;
 use crate::error::{Kind, Trouble};
 use crate::message::{Came, Lapse, Record, order};
 use crate::plan::{Plan, Planned};
-use crate::plugins::entry;
+use crate::entries::Entries;
 use crate::pump::Pump;
 use crate::running::Running;
 use crate::step::abi_context::Lent;
 use crate::step::{apply, of_stage};
 use palisade_abi::Error;
-use palisade_abi::abi_stable::std_types::RResult;
 use palisade_abi::wrap::lend;
 use palisade_model::outcome::Outcome;
 use palisade_model::plan::{Demand, StepInfo};
@@ -167,12 +166,17 @@ impl Launch {
     }
 
     pub(crate) fn host_stage(&mut self, stage: Stage, which: impl Fn(&Planned) -> bool) -> Result<(), Trouble> {
-        for index in of_stage(&self.plan, stage, which) {
+        let steps = of_stage(&self.plan, stage, which);
+        if steps.is_empty() {
+            return Ok(());
+        }
+        let entries = Entries::begin()?;
+        for index in steps {
             let Some(step) = self.plan.steps.get_mut(index) else { continue };
             self.applied.push(index);
             let lent = &mut self.lent;
             let name = step.info.plugin.clone();
-            let record = entry(&name, "apply", || apply(index, step, lent))?;
+            let record = entries.call(&name, "apply", || apply(index, step, lent));
             self.keep(record)?;
         }
         Ok(())
@@ -209,6 +213,7 @@ impl Launch {
 
     /// Reads back what the kernel believes, step by step, before the workload is released.
     fn verify(&mut self) -> Result<(), Trouble> {
+        let entries = Entries::begin()?;
         for index in 0..self.plan.steps.len() {
             let Some(step) = self.plan.steps.get(index) else { continue };
             let done = match self.records.get(&index) {
@@ -221,7 +226,7 @@ impl Launch {
             }
             let name = step.info.plugin.clone();
             let lent = &mut self.lent;
-            match entry(&name, "verify", || step.object.verify(lend(lent)))?.into_result() {
+            match entries.call(&name, "verify", || step.object.verify(lend(lent))).into_result() {
                 Ok(evidence) => {
                     if let Some(text) = evidence.into_option().filter(|t| !t.is_empty()) {
                         self.seen.insert(index, text.into_string());
@@ -249,24 +254,38 @@ impl Launch {
             return;
         }
         self.kill_all();
-        for index in std::mem::take(&mut self.applied).into_iter().rev() {
+        self.undo();
+        // The mask that the caller had; a signal that waited is delivered now.
+        if let Err(error) = signal::set_mask(&self.mask) {
+            self.failures.push(error.to_string());
+        }
+    }
+}
+
+impl Launch {
+    fn undo(&mut self) {
+        let applied = std::mem::take(&mut self.applied);
+        if applied.is_empty() {
+            return;
+        }
+        // Without its guards undoing is still better than not undoing.
+        let entries = Entries::begin().map_err(|trouble| self.failures.push(trouble.headline())).ok();
+        for index in applied.into_iter().rev() {
             let Some(step) = self.plan.steps.get_mut(index) else { continue };
             if step.info.demand == Demand::Off {
                 continue;
             }
             let lent = &mut self.lent;
             let name = step.info.plugin.clone();
-            let undone = entry(&name, "undo", || step.object.undo(lend(lent)));
-            let line = match undone.map(RResult::into_result) {
-                Ok(Ok(())) => continue,
-                Ok(Err(failure)) => Lapse::from(failure).line(),
-                Err(trouble) => trouble.headline(),
+            let mut undo = || step.object.undo(lend(lent));
+            let undone = match &entries {
+                Some(entries) => entries.call(&name, "undo", undo),
+                None => undo(),
             };
-            self.failures.push(format!("{name}: undoing \"{}\": {line}", step.info.words));
-        }
-        // The mask that the caller had; a signal that waited is delivered now.
-        if let Err(error) = signal::set_mask(&self.mask) {
-            self.failures.push(error.to_string());
+            if let Err(failure) = undone.into_result() {
+                let line = Lapse::from(failure).line();
+                self.failures.push(format!("{name}: undoing \"{}\": {line}", step.info.words));
+            }
         }
     }
 }

@@ -27,6 +27,7 @@
 //! | `palisade` | the front door |
 //! | `facts`, `places`, `policies` | the host; where things are looked for; finding policies |
 //! | `plugins`, `elf`, `lock` | finding, trusting and loading plugins |
+//! | `entries` | calling plugins on the host, guarded |
 //! | `plan`, `step` | from a resolved policy to ordered steps; running one |
 //! | `process` | palisade's own steps: the workload's attributes |
 //! | `launch`, `birth`, `child`, `init` | the launch, on both sides |
@@ -38,6 +39,7 @@
 mod birth;
 mod child;
 mod elf;
+mod entries;
 mod error;
 mod facts;
 mod init;

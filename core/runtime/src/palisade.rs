@@ -4,7 +4,8 @@ use crate::error::Trouble;
 use crate::facts::Facts;
 use crate::places::Places;
 use crate::plan::{Parts, Plan};
-use crate::plugins::{Plugins, entry};
+use crate::entries::Entries;
+use crate::plugins::Plugins;
 use crate::policies::{self, Listed, Policy};
 use crate::workload::Workload;
 use palisade_abi::wrap;
@@ -133,7 +134,7 @@ impl Palisade {
         let loaded: Rc<_> = self.plugins.get(plugin)?;
         let host = self.facts.host(&BTreeMap::new());
         let call = || (loaded.loaded.module.probe())(wrap::facts(&host));
-        let answer = entry(plugin, "probe", call)?.into_result();
+        let answer = Entries::begin()?.call(plugin, "probe", call).into_result();
         let findings = answer.map_err(|f| Trouble::from_plugin(plugin, f.into(), None, &Sources::default()))?;
         let finding = |raw: palisade_abi::seam::RawFinding| Finding {
             feature: raw.feature.into_string(),

@@ -2,7 +2,8 @@
 
 use crate::error::{Kind, Trouble};
 use crate::facts::Facts;
-use crate::plugins::{Plugin, entry};
+use crate::entries::Entries;
+use crate::plugins::Plugin;
 use crate::process;
 use crate::workload::Workload;
 use palisade_abi::seam::{Failure, RawIsolator, RawLayer, RawStep};
@@ -99,11 +100,13 @@ impl Plan {
         let host = facts.host(&told);
         let mut isolators = Vec::with_capacity(plugins.len());
         let mut steps = Vec::new();
+        let ask = Ask { entries: Entries::begin()?, host: &host, sources: &sources };
         for plugin in &plugins {
-            let object = configure(plugin, &resolved, &host, &sources)?;
-            steps.extend(plan_one(plugin, &object, &host, &sources)?);
+            let object = ask.configure(plugin, &resolved)?;
+            steps.extend(ask.plan(plugin, &object)?);
             isolators.push(Configured { name: plugin.manifest.name.clone(), object });
         }
+        drop(ask);
         let own = process::isolator(resolved.process.clone(), ids, Rc::clone(&process.stdio));
         let own = own.plan(wrap::facts(&host)).into_result().map_err(|f| failure(CORE, f, None, &sources))?;
         for object in own {
@@ -129,23 +132,34 @@ fn report(plugin: &Plugin) -> PluginReport {
     }
 }
 
-fn configure(
-    plugin: &Plugin,
-    resolved: &Resolved,
-    host: &Host,
-    sources: &Sources,
-) -> Result<RawIsolator, Trouble> {
-    let name = plugin.manifest.name.as_str();
-    let section = resolved.plugins.get(name);
-    let mut layers = Vec::new();
-    for fragment in section.into_iter().flat_map(|s| &s.layers) {
-        let text = ron::to_string(fragment)
-            .map_err(|e| Trouble::new(Kind::Policy, format!("a layer could not be passed on: {e}")))?;
-        layers.push(RawLayer { fragment: text.into() });
+/// What is needed to ask plugins for their steps.
+struct Ask<'a> {
+    entries: Entries,
+    host: &'a Host,
+    sources: &'a Sources,
+}
+
+impl Ask<'_> {
+    fn configure(&self, plugin: &Plugin, resolved: &Resolved) -> Result<RawIsolator, Trouble> {
+        let name = plugin.manifest.name.as_str();
+        let section = resolved.plugins.get(name);
+        let mut layers = Vec::new();
+        for fragment in section.into_iter().flat_map(|s| &s.layers) {
+            let text = ron::to_string(fragment)
+                .map_err(|e| Trouble::new(Kind::Policy, format!("a layer could not be passed on: {e}")))?;
+            layers.push(RawLayer { fragment: text.into() });
+        }
+        let call = || (plugin.loaded.module.configure())(layers.into(), wrap::facts(self.host));
+        let answer = self.entries.call(name, "configure", call).into_result();
+        answer.map_err(|f| failure(name, f, section.and_then(|s| s.origin), self.sources))
     }
-    let call = || (plugin.loaded.module.configure())(layers.into(), wrap::facts(host));
-    let answer = entry(name, "configure", call)?.into_result();
-    answer.map_err(|f| failure(name, f, section.and_then(|s| s.origin), sources))
+
+    fn plan(&self, plugin: &Plugin, object: &RawIsolator) -> Result<Vec<Planned>, Trouble> {
+        let name = plugin.manifest.name.as_str();
+        let steps = self.entries.call(name, "plan", || object.plan(wrap::facts(self.host))).into_result();
+        let steps = steps.map_err(|f| failure(name, f, None, self.sources))?;
+        steps.into_iter().map(|step| envelope(plugin, step)).collect()
+    }
 }
 
 fn failure(
@@ -155,18 +169,6 @@ fn failure(
     sources: &Sources,
 ) -> Trouble {
     Trouble::from_plugin(plugin, Error::from(failure), origin, sources)
-}
-
-fn plan_one(
-    plugin: &Plugin,
-    object: &RawIsolator,
-    host: &Host,
-    sources: &Sources,
-) -> Result<Vec<Planned>, Trouble> {
-    let name = plugin.manifest.name.as_str();
-    let steps = entry(name, "plan", || object.plan(wrap::facts(host)))?.into_result();
-    let steps = steps.map_err(|f| failure(name, f, None, sources))?;
-    steps.into_iter().map(|step| envelope(plugin, step)).collect()
 }
 
 /// Reads a step's envelope and refuses one that the manifest does not allow: who installs a plugin goes by the

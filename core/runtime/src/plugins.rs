@@ -1,15 +1,14 @@
 //! Finding, trusting and loading plugins. Trust comes before `dlopen`, which runs constructors.
 
 use crate::elf;
+use crate::entries::Entries;
 use crate::error::{Kind, Trouble};
 use crate::lock::{Entry, Lock, identity};
 use crate::places::Places;
 use palisade_abi::host::{LoadError, Loaded, load};
 use palisade_abi::manifest::Manifest;
 use palisade_model::diag::suggest;
-use palisade_model::exit::ExitCode;
 use palisade_sys::fd::{FileFacts, fstat};
-use palisade_sys::guard;
 use palisade_sys::trust::open_trusted;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
@@ -17,10 +16,6 @@ use std::io::Read as _;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Duration;
-
-/// How long any one entry of a plugin may take on the host. Planning reads a few files at the most.
-const ENTRY_LIMIT: Duration = Duration::from_secs(10);
 
 /// A plugin in this process.
 #[derive(Debug)]
@@ -57,21 +52,6 @@ pub struct Plugins {
     owners: Vec<u32>,
     lock: Lock,
     loaded: BTreeMap<String, Rc<Plugin>>,
-}
-
-/// Calls an entry of a plugin on the host under a time limit, and notices if it ends the process.
-pub(crate) fn entry<T>(plugin: &str, what: &str, call: impl FnOnce() -> T) -> Result<T, Trouble> {
-    let limit = ENTRY_LIMIT.as_secs();
-    let late = format!(
-        "error: {plugin}: `{what}` took longer than {limit} s\n  help    the plugin hangs; report it to its author, or take it out of the policy\n"
-    );
-    let gone = format!(
-        "error: {plugin}: `{what}` ended the process\n  help    a plugin must not call exit; report it to its author, or take it out of the policy\n"
-    );
-    let unguarded = |e: palisade_sys::Error| Trouble::call("a plugin's call could not be guarded", &e).of(plugin);
-    let _time = guard::deadline(ENTRY_LIMIT, &late, i32::from(ExitCode::PLUGIN)).map_err(unguarded)?;
-    let _exit = guard::exit_guard(&gone, i32::from(ExitCode::PLUGIN)).map_err(unguarded)?;
-    Ok(call())
 }
 
 fn file_name(name: &str) -> String {
@@ -220,7 +200,8 @@ impl Plugins {
 
     fn load(&mut self, name: &str, candidate: Candidate, known: bool) -> Result<Plugin, Trouble> {
         let Candidate { manifest, path, sha256, facts, file } = candidate;
-        let loaded = entry(name, "dlopen", || load(file.as_fd(), known))?.map_err(|e| {
+        let entries = Entries::begin()?;
+        let loaded = entries.call(name, "dlopen", || load(file.as_fd(), known)).map_err(|e| {
             Trouble::new(Kind::Plugin, e.to_string())
                 .of(name)
                 .row("file", path.display().to_string())

@@ -3,11 +3,10 @@
 use crate::error::Trouble;
 use crate::launch::{Failed, Launch};
 use crate::message::{Death, FromChild, decode};
-use crate::plugins::entry;
+use crate::entries::Entries;
 use crate::pump::Passed;
 use crate::report::Finished;
 use crate::tree;
-use palisade_abi::abi_stable::std_types::RResult;
 use palisade_model::report::{Clock, Ended, Report};
 use palisade_model::stage::Stage;
 use palisade_sys::event::{PollItem, poll};
@@ -173,10 +172,12 @@ impl Running {
     fn watched(&mut self, index: usize, fd: i32) {
         let Some(isolator) = self.launch.plan.isolators.get_mut(index) else { return };
         let name = isolator.name.clone();
-        let why = match entry(&name, "ready", || isolator.object.ready(fd)).map(RResult::into_result) {
-            Ok(Ok(())) => return,
-            Ok(Err(failure)) => crate::message::Lapse::from(failure).line(),
+        let why = match Entries::begin() {
             Err(trouble) => trouble.headline(),
+            Ok(entries) => match entries.call(&name, "ready", || isolator.object.ready(fd)).into_result() {
+                Ok(()) => return,
+                Err(failure) => crate::message::Lapse::from(failure).line(),
+            },
         };
         // A watcher that fails no longer watches, and the policy asked for it.
         self.watched.retain(|(whose, _)| *whose != index);
@@ -305,17 +306,19 @@ impl Launch {
             self.failures.push(trouble.headline());
         }
         let mut finished = Finished::default();
+        let entries = match Entries::begin() {
+            Ok(entries) => entries,
+            Err(trouble) => {
+                self.failures.push(trouble.headline());
+                return finished;
+            }
+        };
         for isolator in &mut self.plan.isolators {
             let name = isolator.name.clone();
-            let why = match entry(&name, "finish", || isolator.object.finish()).map(RResult::into_result) {
-                Ok(Ok(raw)) => {
-                    finished.add(&name, raw, &self.plan.sources);
-                    continue;
-                }
-                Ok(Err(failure)) => crate::message::Lapse::from(failure).line(),
-                Err(trouble) => trouble.headline(),
-            };
-            self.failures.push(format!("{name}: {why}"));
+            match entries.call(&name, "finish", || isolator.object.finish()).into_result() {
+                Ok(raw) => finished.add(&name, raw, &self.plan.sources),
+                Err(failure) => self.failures.push(format!("{name}: {}", crate::message::Lapse::from(failure).line())),
+            }
         }
         finished
     }

@@ -42,12 +42,18 @@ impl Last {
             let error = Error::new(Errno::EBUSY, call);
             return Err(error.with_hint("one guard of a kind at a time: drop the first"));
         }
-        let line = message.bytes().take(ROOM - 1).chain([b'\n']);
-        let length = self.text.iter().zip(line).map(|(slot, byte)| slot.store(byte, Ordering::Relaxed)).count();
-        self.length.store(length, Ordering::Relaxed);
+        self.fill(&[message]);
         self.code.store(code, Ordering::Relaxed);
         self.armed.store(true, Ordering::SeqCst);
         Ok(())
+    }
+
+    /// Puts the parts together as the message. A handler that runs in between shows some of each, no more.
+    fn fill(&self, parts: &[&str]) {
+        let bytes = parts.iter().flat_map(|part| part.bytes());
+        let line = bytes.take(ROOM - 1).chain([b'\n']);
+        let length = self.text.iter().zip(line).map(|(slot, byte)| slot.store(byte, Ordering::Relaxed)).count();
+        self.length.store(length, Ordering::Relaxed);
     }
 
     fn disarm(&self) {
@@ -102,6 +108,13 @@ pub struct DeadlineGuard {
 pub fn deadline(after: Duration, message: &str, exit_code: i32) -> Result<DeadlineGuard> {
     DEADLINE.arm(message, exit_code, "timer_create(CLOCK_MONOTONIC, SIGALRM)")?;
     arm_alarm(after).inspect_err(|_| DEADLINE.disarm())
+}
+
+impl DeadlineGuard {
+    /// Changes the message, for the next piece of work under the same deadline. No system call.
+    pub fn set_message(&self, parts: &[&str]) {
+        DEADLINE.fill(parts);
+    }
 }
 
 fn arm_alarm(after: Duration) -> Result<DeadlineGuard> {
@@ -172,6 +185,13 @@ pub fn exit_guard(message: &str, code: i32) -> Result<ExitGuard> {
     }
     EXIT.arm(message, code, "atexit()")?;
     Ok(ExitGuard { _private: () })
+}
+
+impl ExitGuard {
+    /// Changes the message, for the next piece of work under the same guard. No system call.
+    pub fn set_message(&self, parts: &[&str]) {
+        EXIT.fill(parts);
+    }
 }
 
 impl Drop for ExitGuard {
