@@ -90,9 +90,7 @@ fn clamp(text: &str, at: u32) -> usize {
 
 /// A policy is foreign text and ends up on a terminal: what could steer one is replaced.
 fn shown(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// One mistake, told so that it can be mended.
@@ -114,13 +112,7 @@ impl Diagnostic {
     /// A diagnostic with a message and nothing else.
     #[must_use]
     pub fn new(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            origin: None,
-            help: None,
-            notes: Vec::new(),
-            related: Vec::new(),
-        }
+        Self { message: message.into(), origin: None, help: None, notes: Vec::new(), related: Vec::new() }
     }
 
     /// Sets the place.
@@ -153,8 +145,7 @@ impl Diagnostic {
     /// Adds a labelled place, where one is known.
     #[must_use]
     pub fn also(mut self, label: impl Into<String>, origin: Option<Origin>) -> Self {
-        self.related
-            .extend(origin.map(|origin| (label.into(), origin)));
+        self.related.extend(origin.map(|origin| (label.into(), origin)));
         self
     }
 
@@ -174,14 +165,7 @@ impl Diagnostic {
             .map(|origin| Excerpt::new(sources, origin));
         let width = excerpt.as_ref().map_or(1, |e| e.number.len().max(1));
         let mut out = String::new();
-        line(
-            &mut out,
-            format_args!(
-                "{} {}",
-                paint.red("error:"),
-                paint.bold(&shown(&self.message))
-            ),
-        );
+        line(&mut out, format_args!("{} {}", paint.red("error:"), paint.bold(&shown(&self.message))));
         if let (Some(origin), Some(excerpt)) = (self.origin, &excerpt) {
             excerpt.write(&mut out, &sources.locate(origin), paint);
         }
@@ -190,26 +174,14 @@ impl Diagnostic {
     }
 
     fn write_notes(&self, out: &mut String, sources: &Sources, width: usize, paint: Paint) {
-        let places = self
-            .related
-            .iter()
-            .map(|(label, origin)| (label.as_str(), sources.locate(*origin)));
-        let notes = self
-            .notes
-            .iter()
-            .map(|(label, text)| (label.as_str(), text.clone()));
+        let places = self.related.iter().map(|(label, origin)| (label.as_str(), sources.locate(*origin)));
+        let notes = self.notes.iter().map(|(label, text)| (label.as_str(), text.clone()));
         let all: Vec<_> = places.chain(notes).collect();
         let longest = all.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
         let lead = format!("{:width$} {}", "", paint.blue(" ="));
         for (label, text) in all {
             let text = indent(&text, width + longest + 6);
-            line(
-                out,
-                format_args!(
-                    "{lead} {}  {text}",
-                    paint.bold(&format!("{label:longest$}"))
-                ),
-            );
+            line(out, format_args!("{lead} {}  {text}", paint.bold(&format!("{label:longest$}"))));
         }
         if let Some(help) = &self.help {
             let text = indent(help, width + 10);
@@ -245,11 +217,7 @@ struct Paint {
 
 impl Paint {
     fn with(self, code: &str, text: &str) -> String {
-        if self.colour {
-            format!("\x1b[{code}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
     fn red(self, text: &str) -> String {
         self.with("1;31", text)
@@ -287,11 +255,7 @@ impl Excerpt {
         let (number, _) = sources.line_col(origin);
         let name = sources.name(origin.source);
         Self {
-            number: if name.starts_with("--") {
-                String::new()
-            } else {
-                number.to_string()
-            },
+            number: if name.starts_with("--") { String::new() } else { number.to_string() },
             text: whole,
             indent: before.chars().count(),
             carets: marked.chars().count().max(1),
@@ -320,29 +284,11 @@ impl Excerpt {
     fn write(&self, out: &mut String, place: &str, paint: Paint) {
         let width = self.number.len().max(1);
         let bar = paint.blue("|");
-        line(
-            out,
-            format_args!("{:width$} {} {place}", "", paint.blue("-->")),
-        );
+        line(out, format_args!("{:width$} {} {place}", "", paint.blue("-->")));
         line(out, format_args!("{:width$}  {bar}", ""));
-        line(
-            out,
-            format_args!(
-                " {} {bar} {}",
-                paint.blue(&format!("{:>width$}", self.number)),
-                self.text
-            ),
-        );
+        line(out, format_args!(" {} {bar} {}", paint.blue(&format!("{:>width$}", self.number)), self.text));
         let carets = paint.red(&"^".repeat(self.carets));
-        line(
-            out,
-            format_args!(
-                "{:width$}  {bar} {:indent$}{carets}",
-                "",
-                "",
-                indent = self.indent
-            ),
-        );
+        line(out, format_args!("{:width$}  {bar} {:indent$}{carets}", "", "", indent = self.indent));
     }
 }
 
@@ -426,9 +372,7 @@ mod tests {
         let mut sources = Sources::default();
         let id = sources.add("p.ron", "größe\n");
         for (start, end) in [(0, 0), (3, 4), (4, 3), (7, 9), (u32::MAX, 0), (0, u32::MAX)] {
-            let said = Diagnostic::new("x")
-                .at(origin(id, start, end))
-                .also("y", Some(origin(SourceId(9), start, end)));
+            let said = Diagnostic::new("x").at(origin(id, start, end)).also("y", Some(origin(SourceId(9), start, end)));
             assert!(said.render(&sources).contains("error: x"));
         }
         let nowhere = origin(SourceId(7), 1, 2);
@@ -442,23 +386,14 @@ mod tests {
     #[test]
     fn without_a_place_there_is_no_excerpt() {
         let said = Diagnostic::new("no").help("yes");
-        assert_eq!(
-            said.render(&Sources::default()),
-            "error: no\n   = help: yes\n"
-        );
+        assert_eq!(said.render(&Sources::default()), "error: no\n   = help: yes\n");
     }
 
     #[test]
     fn suggests_what_is_close_and_lists_what_is_not() {
-        assert_eq!(
-            suggest("memroy", &["memory", "cpu"]),
-            "did you mean `memory`?"
-        );
+        assert_eq!(suggest("memroy", &["memory", "cpu"]), "did you mean `memory`?");
         assert_eq!(suggest("mox", &["max", "swap"]), "did you mean `max`?");
-        assert_eq!(
-            suggest("zz", &["max", "swap"]),
-            "expected one of `max` or `swap`"
-        );
+        assert_eq!(suggest("zz", &["max", "swap"]), "expected one of `max` or `swap`");
         assert_eq!(suggest("zz", &["max"]), "expected `max`");
         assert_eq!(suggest::<&str>("zz", &[]), "nothing can be written here");
     }

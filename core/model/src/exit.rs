@@ -22,6 +22,8 @@ impl ExitCode {
     pub const LIMIT: u8 = 122;
     /// The workload ran out of time.
     pub const TIMED_OUT: u8 = 124;
+    /// palisade itself failed: a panic, or output that could not be written.
+    pub const INTERNAL: u8 = 125;
     /// The command was found but could not be executed.
     pub const NOT_EXECUTABLE: u8 = 126;
     /// The command was not found.
@@ -39,41 +41,14 @@ pub const EXIT_CODES: &[(u8, &str, &str)] = &[
     (ExitCode::OK, "ok", "the workload, or the verb, succeeded"),
     (ExitCode::USAGE, "usage", "the command line was wrong"),
     (ExitCode::POLICY, "policy", "the policy is wrong"),
-    (
-        ExitCode::PLUGIN,
-        "plugin",
-        "a plugin is missing, not trusted, not compatible, or failed",
-    ),
-    (
-        ExitCode::HOST,
-        "host-cannot",
-        "this host cannot do what the policy requires",
-    ),
-    (
-        ExitCode::SETUP,
-        "set-up-failed",
-        "the isolation could not be set up; the workload was not started",
-    ),
-    (
-        ExitCode::LIMIT,
-        "limit-hit",
-        "a limit of the policy ended the workload",
-    ),
-    (
-        ExitCode::TIMED_OUT,
-        "timed-out",
-        "the workload ran longer than the policy allows",
-    ),
-    (
-        ExitCode::NOT_EXECUTABLE,
-        "not-executable",
-        "the command was found but could not be executed",
-    ),
-    (
-        ExitCode::NOT_FOUND,
-        "not-found",
-        "the command was not found",
-    ),
+    (ExitCode::PLUGIN, "plugin", "a plugin is missing, not trusted, not compatible, or failed"),
+    (ExitCode::HOST, "host-cannot", "this host cannot do what the policy requires"),
+    (ExitCode::SETUP, "set-up-failed", "the isolation could not be set up; the workload was not started"),
+    (ExitCode::LIMIT, "limit-hit", "a limit of the policy ended the workload"),
+    (ExitCode::TIMED_OUT, "timed-out", "the workload ran longer than the policy allows"),
+    (ExitCode::INTERNAL, "internal", "palisade itself failed"),
+    (ExitCode::NOT_EXECUTABLE, "not-executable", "the command was found but could not be executed"),
+    (ExitCode::NOT_FOUND, "not-found", "the command was not found"),
     (128, "signal", "128 + n: signal n ended the workload"),
 ];
 

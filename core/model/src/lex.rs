@@ -39,11 +39,7 @@ pub(crate) fn tokens(text: &str) -> Vec<Token> {
         at = match skip_blank(text, at) {
             Ok(next) => next,
             Err(comment) => {
-                out.push(Token {
-                    kind: Kind::Unclosed,
-                    start: comment,
-                    end: text.len(),
-                });
+                out.push(Token { kind: Kind::Unclosed, start: comment, end: text.len() });
                 return out;
             }
         };
@@ -51,11 +47,7 @@ pub(crate) fn tokens(text: &str) -> Vec<Token> {
             return out;
         };
         let (kind, len) = one(&text[at..], first);
-        out.push(Token {
-            kind,
-            start: at,
-            end: at + len,
-        });
+        out.push(Token { kind, start: at, end: at + len });
         at += len;
     }
 }
@@ -66,11 +58,7 @@ fn skip_blank(text: &str, mut at: usize) -> Result<usize, usize> {
     loop {
         let rest = &text[at..];
         let blank = rest.len()
-            - rest
-                .trim_start_matches(|c: char| {
-                    c.is_whitespace() || c == '\u{200e}' || c == '\u{200f}'
-                })
-                .len();
+            - rest.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{200e}' || c == '\u{200f}').len();
         at += blank;
         let rest = &text[at..];
         if rest.starts_with("//") {
@@ -112,11 +100,7 @@ fn one(rest: &str, first: char) -> (Kind, usize) {
         '\'' => character(rest),
         'r' | 'b' if string_prefix(rest).is_some() => {
             let (raw, lead) = string_prefix(rest).unwrap_or_default();
-            if raw {
-                raw_string(rest, lead)
-            } else {
-                quoted(rest, lead)
-            }
+            if raw { raw_string(rest, lead) } else { quoted(rest, lead) }
         }
         c if is_word(c) => {
             let len = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
@@ -141,11 +125,7 @@ fn string_prefix(rest: &str) -> Option<(bool, usize)> {
         (false, 1)
     };
     let tail = &rest[lead..];
-    let tail = if raw {
-        tail.trim_start_matches('#')
-    } else {
-        tail
-    };
+    let tail = if raw { tail.trim_start_matches('#') } else { tail };
     tail.starts_with('"').then_some((raw, lead))
 }
 
@@ -288,9 +268,7 @@ mod tests {
 
     #[test]
     fn never_fails_on_rubbish() {
-        for text in [
-            "\"", "/*", "'", "'\\", "r#", "r#\"", "b\"", "ä{", ")]}", "/", "\\",
-        ] {
+        for text in ["\"", "/*", "'", "'\\", "r#", "r#\"", "b\"", "ä{", ")]}", "/", "\\"] {
             tokens(text);
             trim(text);
             duplicate_key(text);

@@ -33,10 +33,7 @@ impl Outcome {
     #[must_use]
     pub fn detail(&self) -> &str {
         match self {
-            Self::Enforced(text)
-            | Self::Degraded(text)
-            | Self::Skipped(text)
-            | Self::Refused(text) => text,
+            Self::Enforced(text) | Self::Degraded(text) | Self::Skipped(text) | Self::Refused(text) => text,
         }
     }
 }

@@ -57,23 +57,15 @@ pub fn order(steps: &[StepInfo]) -> Result<Vec<usize>, Diagnostic> {
     let mut out = Vec::with_capacity(steps.len());
     let stages: BTreeSet<Stage> = steps.iter().map(|step| step.stage).collect();
     for stage in stages {
-        let mut waiting: BTreeSet<&str> = steps
-            .iter()
-            .filter(|step| step.stage == stage)
-            .map(|step| step.plugin.as_str())
-            .collect();
+        let mut waiting: BTreeSet<&str> =
+            steps.iter().filter(|step| step.stage == stage).map(|step| step.plugin.as_str()).collect();
         while !waiting.is_empty() {
-            let next = waiting
-                .iter()
-                .copied()
-                .find(|plugin| needs(steps, stage, plugin, &waiting).is_none());
+            let next = waiting.iter().copied().find(|plugin| needs(steps, stage, plugin, &waiting).is_none());
             let Some(next) = next else {
                 return Err(cycle(steps, stage, &waiting));
             };
             waiting.remove(next);
-            out.extend(
-                (0..steps.len()).filter(|&i| steps[i].stage == stage && steps[i].plugin == next),
-            );
+            out.extend((0..steps.len()).filter(|&i| steps[i].stage == stage && steps[i].plugin == next));
         }
     }
     Ok(out)
@@ -95,9 +87,7 @@ fn needs<'a>(
 
 fn conflicts(steps: &[StepInfo]) -> Result<(), Diagnostic> {
     for step in steps {
-        let other = steps
-            .iter()
-            .find(|other| other.plugin != step.plugin && step.conflicts.contains(&other.plugin));
+        let other = steps.iter().find(|other| other.plugin != step.plugin && step.conflicts.contains(&other.plugin));
         if let Some(other) = other {
             return Err(Diagnostic::new(format!(
                 "{}: \"{}\" cannot be combined with {}: \"{}\"",
@@ -123,23 +113,15 @@ fn cycle(steps: &[StepInfo], stage: Stage, waiting: &BTreeSet<&str>) -> Diagnost
         path.push(edge);
         at = edge.1;
     }
-    let start = path
-        .iter()
-        .position(|(step, _)| step.plugin == at)
-        .unwrap_or_default();
+    let start = path.iter().position(|(step, _)| step.plugin == at).unwrap_or_default();
     let ring = &path[start.min(path.len())..];
     let mut names: Vec<&str> = ring.iter().map(|(step, _)| step.plugin.as_str()).collect();
     names.push(at);
-    let mut said = Diagnostic::new(format!(
-        "the steps of stage {stage} wait for each other: {}",
-        names.join(" after ")
-    ))
-    .help("remove one of the lines, or one of the plugins");
+    let mut said =
+        Diagnostic::new(format!("the steps of stage {stage} wait for each other: {}", names.join(" after ")))
+            .help("remove one of the lines, or one of the plugins");
     for (number, (step, after)) in ring.iter().enumerate() {
-        said = said.note(
-            step.plugin.clone(),
-            format!("\"{}\" comes after {after}", step.words),
-        );
+        said = said.note(step.plugin.clone(), format!("\"{}\" comes after {after}", step.words));
         said = match number {
             0 => said.at_opt(step.origin),
             _ => said.also(step.plugin.clone(), step.origin),
@@ -170,11 +152,7 @@ mod tests {
     }
 
     fn names(steps: &[StepInfo]) -> Vec<&str> {
-        order(steps)
-            .unwrap()
-            .into_iter()
-            .map(|i| steps[i].plugin.as_str())
-            .collect()
+        order(steps).unwrap().into_iter().map(|i| steps[i].plugin.as_str()).collect()
     }
 
     #[test]
@@ -186,19 +164,13 @@ mod tests {
             step("alpha", Stage::Prepare, &["zeta"]),
             step("beta", Stage::Prepare, &["beta"]),
         ];
-        assert_eq!(
-            names(&steps),
-            ["beta", "zeta", "alpha", "landlock", "seccomp"]
-        );
+        assert_eq!(names(&steps), ["beta", "zeta", "alpha", "landlock", "seccomp"]);
     }
 
     #[test]
     fn the_steps_of_one_plugin_keep_their_order() {
-        let mut steps = vec![
-            step("fs", Stage::Build, &[]),
-            step("net", Stage::Build, &["fs"]),
-            step("fs", Stage::Build, &[]),
-        ];
+        let mut steps =
+            vec![step("fs", Stage::Build, &[]), step("net", Stage::Build, &["fs"]), step("fs", Stage::Build, &[])];
         steps[2].words = "second".to_owned();
         assert_eq!(order(&steps).unwrap(), [0, 2, 1]);
     }
@@ -207,18 +179,9 @@ mod tests {
     fn a_circle_names_both_lines() {
         let mut sources = Sources::default();
         let id = sources.add("p.ron", "one\ntwo\n");
-        let mut steps = [
-            step("a", Stage::Seal, &["b"]),
-            step("b", Stage::Seal, &["a"]),
-            step("c", Stage::Seal, &["a"]),
-        ];
-        let place = |start| {
-            Some(Origin {
-                source: id,
-                start,
-                end: start + 3,
-            })
-        };
+        let mut steps =
+            [step("a", Stage::Seal, &["b"]), step("b", Stage::Seal, &["a"]), step("c", Stage::Seal, &["a"])];
+        let place = |start| Some(Origin { source: id, start, end: start + 3 });
         steps[0].origin = place(0);
         steps[1].origin = place(4);
         let said = order(&steps).unwrap_err().render(&sources);
@@ -237,11 +200,7 @@ mod tests {
     fn a_conflict_names_both_lines() {
         let mut steps = [step("a", Stage::Seal, &[]), step("b", Stage::Build, &[])];
         steps[0].conflicts.push("b".to_owned());
-        steps[1].origin = Some(Origin {
-            source: SourceId(0),
-            start: 0,
-            end: 1,
-        });
+        steps[1].origin = Some(Origin { source: SourceId(0), start: 0, end: 1 });
         let said = order(&steps).unwrap_err();
         assert!(said.message.contains("a: ") && said.message.contains("b: "));
         assert_eq!(said.related.len(), 1);

@@ -17,13 +17,10 @@ pub(crate) struct Setting {
 
 /// Reads an argument, which becomes a source of its own.
 pub(crate) fn parse_set(sources: &mut Sources, argument: &str) -> Result<Setting, Diagnostic> {
-    const FORM: &str =
-        "write a plugin or `process`, fields, and a value: --set cgroups.memory.max=1GiB";
+    const FORM: &str = "write a plugin or `process`, fields, and a value: --set cgroups.memory.max=1GiB";
     let source = sources.add(format!("--set {argument}"), argument);
     let place = |start, end| Fragment::policy(source, String::new(), 0).origin(start, end);
-    let refuse = |message: String, start, end| {
-        Err(Diagnostic::new(message).at(place(start, end)).help(FORM))
-    };
+    let refuse = |message: String, start, end| Err(Diagnostic::new(message).at(place(start, end)).help(FORM));
     let Some((path, _)) = argument.split_once('=') else {
         let message = "this `--set` has no `=` and so sets nothing".to_owned();
         return refuse(message, 0, argument.len());
@@ -56,10 +53,7 @@ pub(crate) fn parse_set(sources: &mut Sources, argument: &str) -> Result<Setting
     Ok(Setting {
         head: head.0.to_owned(),
         origin: place(head.1, head.2),
-        fragment: Fragment {
-            section: head.0.to_owned(),
-            ..fragment(source, argument, &names)
-        },
+        fragment: Fragment { section: head.0.to_owned(), ..fragment(source, argument, &names) },
     })
 }
 
@@ -90,11 +84,7 @@ fn fragment(source: SourceId, argument: &str, names: &[(&str, usize, usize)]) ->
     let value = argument.find('=').map_or(argument.len(), |at| at + 1);
     push(&mut text, &argument[value..], value);
     text.push_str(&")".repeat(names.len()));
-    Fragment {
-        kind: FragmentKind::Set,
-        pieces,
-        ..Fragment::policy(source, text, 0)
-    }
+    Fragment { kind: FragmentKind::Set, pieces, ..Fragment::policy(source, text, 0) }
 }
 
 #[cfg(test)]
@@ -115,32 +105,22 @@ mod tests {
             let range = origin.start as usize..origin.end as usize;
             assert_eq!(&argument[range], part);
         }
-        assert_eq!(
-            sources.locate(setting.origin),
-            "--set cgroups.memory.max=1GiB"
-        );
+        assert_eq!(sources.locate(setting.origin), "--set cgroups.memory.max=1GiB");
     }
 
     #[test]
     fn a_value_may_hold_anything_and_be_empty() {
         let mut sources = Sources::default();
-        let text = |argument: &str, sources: &mut Sources| {
-            parse_set(sources, argument).unwrap().fragment.text
-        };
+        let text = |argument: &str, sources: &mut Sources| parse_set(sources, argument).unwrap().fragment.text;
         assert_eq!(text("process.cwd=", &mut sources), "(cwd: )");
-        assert_eq!(
-            text("process.argv=[\"a=b\"]", &mut sources),
-            "(argv: [\"a=b\"])"
-        );
+        assert_eq!(text("process.argv=[\"a=b\"]", &mut sources), "(argv: [\"a=b\"])");
         assert_eq!(text("landlock=(rules: [])", &mut sources), "(rules: [])");
     }
 
     #[test]
     fn malformed_arguments_are_refused() {
         let mut sources = Sources::default();
-        for argument in [
-            "", "=", "cgroups", ".a=1", "a..b=1", "a.=1", "a.b c=1", "A.b=1", "a.b(=1", "tests=[]",
-        ] {
+        for argument in ["", "=", "cgroups", ".a=1", "a..b=1", "a.=1", "a.b c=1", "A.b=1", "a.b(=1", "tests=[]"] {
             assert!(parse_set(&mut sources, argument).is_err(), "{argument}");
         }
     }

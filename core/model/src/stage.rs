@@ -74,11 +74,7 @@ pub const STAGES: &[StageRow] = &[
         runs_in: Place::Child,
         why: "the view is built while the child is still privileged inside its own namespaces",
     },
-    StageRow {
-        stage: Stage::Drop,
-        runs_in: Place::Child,
-        why: "privileges go after the last thing that needs them",
-    },
+    StageRow { stage: Stage::Drop, runs_in: Place::Child, why: "privileges go after the last thing that needs them" },
     StageRow {
         stage: Stage::Seal,
         runs_in: Place::Child,
@@ -171,9 +167,6 @@ mod tests {
         }
         assert_eq!(Stage::Seal.runs_in(), Place::Child);
         assert_eq!("Seal".parse(), Ok(Stage::Seal));
-        assert_eq!(
-            "sael".parse::<Stage>(),
-            Err("unknown stage `sael`; did you mean `seal`?".to_owned())
-        );
+        assert_eq!("sael".parse::<Stage>(), Err("unknown stage `sael`; did you mean `seal`?".to_owned()));
     }
 }

@@ -34,27 +34,18 @@ impl Vars {
     /// defined before; a value with a NUL byte.
     pub fn define(&mut self, name: &str, value: &str) -> Result<(), Diagnostic> {
         if !valid_name(name) {
-            return Err(
-                Diagnostic::new(format!("`{name}` cannot be the name of a variable")).help(
-                    "use lower-case letters, digits and `_`, a letter first: --var target=/srv",
-                ),
-            );
+            return Err(Diagnostic::new(format!("`{name}` cannot be the name of a variable"))
+                .help("use lower-case letters, digits and `_`, a letter first: --var target=/srv"));
         }
         if BUILTINS.contains(&name) {
-            return Err(
-                Diagnostic::new(format!("`{name}` is a variable of palisade's own"))
-                    .help("choose another name; a policy relies on what this one means"),
-            );
+            return Err(Diagnostic::new(format!("`{name}` is a variable of palisade's own"))
+                .help("choose another name; a policy relies on what this one means"));
         }
         if value.contains('\0') {
-            return Err(Diagnostic::new(format!(
-                "the value of the variable `{name}` contains a NUL byte"
-            )));
+            return Err(Diagnostic::new(format!("the value of the variable `{name}` contains a NUL byte")));
         }
         if self.values.contains_key(name) {
-            return Err(Diagnostic::new(format!(
-                "the variable `{name}` is defined twice"
-            )));
+            return Err(Diagnostic::new(format!("the variable `{name}` is defined twice")));
         }
         Arc::make_mut(&mut self.values).insert(name.to_owned(), value.to_owned());
         Ok(())
@@ -80,15 +71,13 @@ impl Vars {
                 out.push('$');
                 rest = tail;
             } else if let Some(tail) = after.strip_prefix('{') {
-                let (name, tail) = tail.split_once('}').ok_or_else(|| {
-                    "`${` without a closing `}`\nwrite `$$` for a dollar sign".to_owned()
-                })?;
+                let (name, tail) = tail
+                    .split_once('}')
+                    .ok_or_else(|| "`${` without a closing `}`\nwrite `$$` for a dollar sign".to_owned())?;
                 out.push_str(self.get(name)?);
                 rest = tail;
             } else {
-                return Err(
-                    "a lone `$`\nwrite `${name}` for a variable, `$$` for a dollar sign".to_owned(),
-                );
+                return Err("a lone `$`\nwrite `${name}` for a variable, `$$` for a dollar sign".to_owned());
             }
         }
         out.push_str(rest);
@@ -116,9 +105,7 @@ impl Vars {
 
 fn valid_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name
-            .chars()
-            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }
 
 #[cfg(test)]
@@ -152,15 +139,9 @@ mod tests {
     #[test]
     fn refuses_bad_definitions() {
         let mut vars = vars();
-        for (name, value) in [
-            ("", "x"),
-            ("A", "x"),
-            ("a-b", "x"),
-            ("1a", "x"),
-            ("home", "x"),
-            ("target", "x"),
-            ("nul", "a\0b"),
-        ] {
+        for (name, value) in
+            [("", "x"), ("A", "x"), ("a-b", "x"), ("1a", "x"), ("home", "x"), ("target", "x"), ("nul", "a\0b")]
+        {
             assert!(vars.define(name, value).is_err(), "{name}={value:?}");
         }
     }

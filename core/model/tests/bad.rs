@@ -4,11 +4,7 @@
 //! whose other files are found by name. Comment lines at the top of the policy give arguments:
 //! `// --set a.b=c`, `// --var a=b`. The message is in the `.txt` file beside it; run with
 //! `PALISADE_BLESS=1` to write it anew, and read what changed.
-#![expect(
-    clippy::unwrap_used,
-    missing_docs,
-    reason = "a test that cannot read its own files has failed"
-)]
+#![expect(clippy::unwrap_used, missing_docs, reason = "a test that cannot read its own files has failed")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,9 +13,7 @@ use std::path::{Path, PathBuf};
 use palisade_model::diag::{Diagnostic, Sources};
 use palisade_model::layer::{At, merge_layers};
 use palisade_model::resolve::{Found, Request, Resolved, resolve};
-use palisade_model::units::{
-    AbsPath, CountOrMax, CpuSet, Id, Mode, Percent, Size, SizeOrMax, Text, Time,
-};
+use palisade_model::units::{AbsPath, CountOrMax, CpuSet, Id, Mode, Percent, Size, SizeOrMax, Text, Time};
 use palisade_model::vars::Vars;
 use serde::Deserialize;
 
@@ -105,11 +99,7 @@ fn run(case: &Path, sources: &mut Sources) -> Result<(), Diagnostic> {
             .collect()
     };
     let mut vars = Vars::new();
-    for (name, value) in [
-        ("project", "/src/app"),
-        ("home", "/home/ann"),
-        ("tmp", "/tmp"),
-    ] {
+    for (name, value) in [("project", "/src/app"), ("home", "/home/ann"), ("tmp", "/tmp")] {
         vars.set_builtin(name, value);
     }
     for pair in arguments("var") {
@@ -118,11 +108,7 @@ fn run(case: &Path, sources: &mut Sources) -> Result<(), Diagnostic> {
     }
     let main_name = main.file_name().unwrap().to_str().unwrap().to_owned();
     let policy = sources.add(main_name, text.clone());
-    let request = Request {
-        policy,
-        sets: arguments("set"),
-        vars: &vars,
-    };
+    let request = Request { policy, sets: arguments("set"), vars: &vars };
     let resolved = resolve(sources, request, &mut |name| {
         let file = format!("{name}.ron");
         match fs::read_to_string(dir.join(&file)) {
@@ -163,10 +149,7 @@ fn every_bad_policy_gets_its_message() {
         }
         let expected = fs::read_to_string(&golden).unwrap_or_default();
         if said != expected || said.starts_with("accepted") {
-            wrong.push(format!(
-                "{}\n--- expected\n{expected}--- said\n{said}",
-                case.display()
-            ));
+            wrong.push(format!("{}\n--- expected\n{expected}--- said\n{said}", case.display()));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -175,7 +175,10 @@ impl Launch {
             Doing::Step(index) => self.plan.steps.get(index).filter(|s| message::in_child(s.info.stage)),
         };
         let Some(info) = step.map(|step| &step.info) else {
-            return trouble.row("help", "no step of a plugin was running: something outside may have ended it, such as the OOM killer");
+            return trouble.row(
+                "help",
+                "no step of a plugin was running: something outside may have ended it, such as the OOM killer",
+            );
         };
         trouble.kind = Kind::Plugin;
         trouble.stage = Some(info.stage);

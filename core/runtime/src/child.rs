@@ -11,8 +11,10 @@ use palisade_sys::channel::Channel;
 use palisade_sys::memory::SharedNumber;
 use palisade_sys::process::{self, Program, ProgramError};
 use palisade_sys::{Errno, fd, signal};
+use std::convert::Infallible;
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What the child ends with when nothing more can be said; the launcher goes by the message, not by this.
 const LOST: i32 = 125;
@@ -28,8 +30,15 @@ pub(crate) struct Child<'a> {
     pub(crate) doing: &'a SharedNumber,
 }
 
-/// Never returns to the launcher's code: it becomes the workload, or it ends.
+/// Never returns to the launcher's code: it becomes the workload, or it ends. Even a panic ends here: unwinding
+/// further, the child would run the launcher's own clean-up and undo what the launcher still needs.
 pub(crate) fn run(plan: &mut Plan, child: Child<'_>) -> ! {
+    let ran: Result<Infallible, _> = catch_unwind(AssertUnwindSafe(|| live(plan, child)));
+    let Err(_panic) = ran;
+    process::exit_now(LOST)
+}
+
+fn live(plan: &mut Plan, child: Child<'_>) -> ! {
     let Child { channel, death, mask, doing } = child;
     let mut life = Life { plan, channel: &channel, doing, lent: Lent::default(), records: Vec::new() };
     life.wait_for(order::BUILD);

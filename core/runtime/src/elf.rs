@@ -41,9 +41,10 @@ const fn machine() -> object::elf::Machine {
 fn check_segments(header: &Header, endian: Endianness, data: &[u8]) -> Result<(), String> {
     let segments = header.program_headers(endian, data).map_err(|e| e.to_string())?;
     let len = data.len() as u64;
-    let cut = segments.iter().filter(|s| s.p_type(endian) == PT_LOAD).any(|s| {
-        s.p_offset(endian).checked_add(s.p_filesz(endian)).is_none_or(|end| end > len)
-    });
+    let cut = segments
+        .iter()
+        .filter(|s| s.p_type(endian) == PT_LOAD)
+        .any(|s| s.p_offset(endian).checked_add(s.p_filesz(endian)).is_none_or(|end| end > len));
     if cut { Err("it is truncated: a segment reaches past the end of the file".to_owned()) } else { Ok(()) }
 }
 
@@ -54,9 +55,8 @@ fn check_dynamic(header: &Header, endian: Endianness, data: &[u8]) -> Result<(),
         .find_map(|s| s.dynamic(endian, data).transpose())
         .ok_or("it has no dynamic section")?
         .map_err(|e| e.to_string())?;
-    let value = |tag: object::elf::DynamicTag| {
-        entries.iter().filter(move |d| d.d_tag(endian) == tag).map(|d| d.d_val(endian))
-    };
+    let value =
+        |tag: object::elf::DynamicTag| entries.iter().filter(move |d| d.d_tag(endian) == tag).map(|d| d.d_val(endian));
     if value(DT_RPATH).next().is_some() || value(DT_RUNPATH).next().is_some() {
         return Err("it has an RPATH or RUNPATH, which would choose what else is loaded".to_owned());
     }

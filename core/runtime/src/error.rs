@@ -72,14 +72,7 @@ pub struct Trouble {
 impl Trouble {
     /// Makes a trouble of palisade's own.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self {
-            kind,
-            plugin: String::new(),
-            message: message.into(),
-            rows: Vec::new(),
-            stage: None,
-            snippet: None,
-        }
+        Self { kind, plugin: String::new(), message: message.into(), rows: Vec::new(), stage: None, snippet: None }
     }
 
     /// Says whose it is.
@@ -109,12 +102,7 @@ impl Trouble {
 
     /// An error of a plugin. A policy error shows the line with a caret, every other names the line.
     #[must_use]
-    pub fn from_plugin(
-        plugin: &str,
-        error: palisade_abi::Error,
-        origin: Option<Origin>,
-        sources: &Sources,
-    ) -> Self {
+    pub fn from_plugin(plugin: &str, error: palisade_abi::Error, origin: Option<Origin>, sources: &Sources) -> Self {
         let origin = error.origin.or(origin);
         if error.kind == ErrorKind::Policy && origin.is_some() {
             let mut diagnostic = Diagnostic::new(error.message.clone()).at_opt(origin);
@@ -135,9 +123,7 @@ impl Trouble {
     /// A call to the kernel that failed outside any plugin.
     #[must_use]
     pub fn call(message: impl Into<String>, error: &palisade_sys::Error) -> Self {
-        Self::new(Kind::Setup, message)
-            .row("call", error.to_string())
-            .row("help", error.hint().unwrap_or_default())
+        Self::new(Kind::Setup, message).row("call", error.to_string()).row("help", error.hint().unwrap_or_default())
     }
 
     /// The diagnostic with its policy text, where the policy is to blame: for who shows it in colour.

@@ -32,8 +32,8 @@ impl Facts {
     pub fn read() -> Result<Self, Trouble> {
         let caps = palisade_sys::caps::get()
             .map_err(|e| Trouble::call("the launcher's capabilities could not be read", &e))?;
-        let (release, machine) = palisade_sys::host::uname()
-            .map_err(|e| Trouble::call("the kernel's name could not be read", &e))?;
+        let (release, machine) =
+            palisade_sys::host::uname().map_err(|e| Trouble::call("the kernel's name could not be read", &e))?;
         let kernel = palisade_sys::host::kernel_version()
             .map_err(|e| Trouble::call("the kernel's version could not be read", &e))?;
         if kernel < KERNEL_FLOOR {

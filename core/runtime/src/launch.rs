@@ -2,10 +2,10 @@
 //! not a running workload kills what was born and undoes what was done.
 
 use crate::birth::Born;
+use crate::entries::Entries;
 use crate::error::{Kind, Trouble};
 use crate::message::{Came, Lapse, Record, order};
 use crate::plan::{Plan, Planned};
-use crate::entries::Entries;
 use crate::pump::Pump;
 use crate::running::Running;
 use crate::step::abi_context::Lent;
@@ -228,14 +228,25 @@ impl Launch {
             let lent = &mut self.lent;
             match entries.call(&name, "verify", || step.object.verify(lend(lent))).into_result() {
                 Ok(evidence) => {
-                    if let Some(text) = evidence.into_option().filter(|t| !t.is_empty()) {
-                        self.seen.insert(index, text.into_string());
-                    }
+                    let text = evidence.into_option().unwrap_or_default().into_string();
+                    self.saw(index, text);
                 }
                 Err(failure) => self.not_in_force(index, failure.into())?,
             }
         }
         Ok(())
+    }
+
+    /// What the host read back. A step of the birth has no record: this is the first that is known of it.
+    fn saw(&mut self, index: usize, text: String) {
+        if let (None, Some(step), Some(observer)) =
+            (self.records.get(&index), self.plan.steps.get(index), &mut self.options.observer)
+        {
+            observer(&step.info, &Outcome::Enforced(text.clone()), Duration::ZERO);
+        }
+        if !text.is_empty() {
+            self.seen.insert(index, text);
+        }
     }
 
     /// The kernel believes something else than the step said.

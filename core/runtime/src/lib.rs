@@ -70,3 +70,12 @@ pub use plugins::{Candidate, Plugin, Plugins};
 pub use policies::{Listed, Policy, SHIPPED};
 pub use running::Running;
 pub use workload::Workload;
+
+/// A descriptor that this process was given, as one of its own: for a report to be written to, say.
+///
+/// # Errors
+/// It is not open.
+pub fn descriptor(number: i32) -> Result<std::os::fd::OwnedFd, Trouble> {
+    let own = palisade_sys::fd::borrow(number).and_then(palisade_sys::fd::dup_cloexec);
+    own.map_err(|error| Trouble::call(format!("descriptor {number} cannot be used"), &error))
+}

@@ -50,8 +50,7 @@ impl Lock {
     #[must_use]
     pub(crate) fn read(path: Option<PathBuf>, host: &str, owners: &[u32]) -> Self {
         let content = path.as_deref().and_then(|p| read(p, owners)).filter(|c| c.host == host);
-        let content =
-            content.unwrap_or_else(|| Content { host: host.to_owned(), plugins: BTreeMap::new() });
+        let content = content.unwrap_or_else(|| Content { host: host.to_owned(), plugins: BTreeMap::new() });
         Self { path, content, changed: false }
     }
 
@@ -88,8 +87,7 @@ impl Lock {
         // A name of our own, then a rename: a reader sees the old lock or the new one, never half of it.
         let fresh = path.with_extension(format!("lock.{}", std::process::id()));
         let written = (|| {
-            let mut file =
-                std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
+            let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
             file.write_all(&serde_json::to_vec(&self.content)?)?;
             std::fs::rename(&fresh, path)
         })();

@@ -1,10 +1,10 @@
 //! The front door: policies and plugins are found once, launched many times.
 
+use crate::entries::Entries;
 use crate::error::Trouble;
 use crate::facts::Facts;
 use crate::places::Places;
 use crate::plan::{Parts, Plan};
-use crate::entries::Entries;
 use crate::plugins::Plugins;
 use crate::policies::{self, Listed, Policy};
 use crate::workload::Workload;
@@ -157,7 +157,8 @@ fn variables(facts: &Facts) -> Vars {
     let user = ids::lookup_uid(facts.uid).ok().flatten();
     let directory = std::env::current_dir().ok().and_then(|path| path.into_os_string().into_string().ok());
     // Where privileges were gained the environment is somebody else's word.
-    let own = std::env::var("HOME").ok().filter(|home| home.starts_with('/') && !palisade_sys::host::gained_privileges());
+    let own =
+        std::env::var("HOME").ok().filter(|home| home.starts_with('/') && !palisade_sys::host::gained_privileges());
     let listed = user.as_ref().map(|user| user.home.display().to_string());
     let values = [
         ("project", directory),
@@ -176,9 +177,8 @@ fn variables(facts: &Facts) -> Vars {
 
 fn define(mut vars: Vars, policy: &Policy) -> Result<Vars, Trouble> {
     for (name, value) in &policy.vars {
-        vars.define(name, value).map_err(|d| {
-            Trouble::new(crate::Kind::Usage, d.message).row("help", d.help.unwrap_or_default())
-        })?;
+        vars.define(name, value)
+            .map_err(|d| Trouble::new(crate::Kind::Usage, d.message).row("help", d.help.unwrap_or_default()))?;
     }
     Ok(vars)
 }

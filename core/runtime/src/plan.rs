@@ -1,8 +1,8 @@
 //! From a resolved policy to an ordered plan. Nothing is touched here: a plan can be printed and dropped.
 
+use crate::entries::Entries;
 use crate::error::{Kind, Trouble};
 use crate::facts::Facts;
-use crate::entries::Entries;
 use crate::plugins::Plugin;
 use crate::process;
 use crate::workload::Workload;
@@ -119,7 +119,18 @@ impl Plan {
         let steps = sequence.into_iter().filter_map(|i| waiting.get_mut(i)?.take()).collect();
         let files = crate::policies::files(&resolved, &sources);
         let reports = plugins.iter().map(|p| report(p)).collect();
-        Ok(Self { policy, steps, files, plugins: reports, workload, sources, facts, isolators, process, _held: plugins })
+        Ok(Self {
+            policy,
+            steps,
+            files,
+            plugins: reports,
+            workload,
+            sources,
+            facts,
+            isolators,
+            process,
+            _held: plugins,
+        })
     }
 }
 
@@ -162,12 +173,7 @@ impl Ask<'_> {
     }
 }
 
-fn failure(
-    plugin: &str,
-    failure: Failure,
-    origin: Option<palisade_model::diag::Origin>,
-    sources: &Sources,
-) -> Trouble {
+fn failure(plugin: &str, failure: Failure, origin: Option<palisade_model::diag::Origin>, sources: &Sources) -> Trouble {
     Trouble::from_plugin(plugin, Error::from(failure), origin, sources)
 }
 
@@ -175,8 +181,8 @@ fn failure(
 /// manifest.
 fn envelope(plugin: &Plugin, object: RawStep) -> Result<Planned, Trouble> {
     let manifest = &plugin.manifest;
-    let mut info = read_envelope(&manifest.name, &object)
-        .map_err(|why| Trouble::new(Kind::Plugin, why).of(&manifest.name))?;
+    let mut info =
+        read_envelope(&manifest.name, &object).map_err(|why| Trouble::new(Kind::Plugin, why).of(&manifest.name))?;
     if !manifest.stages.contains(&info.stage) {
         let why = format!("it has a step in stage {}, which its manifest does not declare", info.stage);
         return Err(Trouble::new(Kind::Plugin, why)

@@ -138,10 +138,8 @@ impl Plugins {
         let mut names = Vec::new();
         for dir in &self.dirs {
             let Ok(entries) = std::fs::read_dir(dir) else { continue };
-            let mut here: Vec<String> = entries
-                .flatten()
-                .filter_map(|e| plugin_name(&e.file_name().to_string_lossy()))
-                .collect();
+            let mut here: Vec<String> =
+                entries.flatten().filter_map(|e| plugin_name(&e.file_name().to_string_lossy())).collect();
             here.sort();
             names.extend(here);
         }
@@ -167,7 +165,14 @@ impl Plugins {
             let dirs: Vec<String> = self.dirs.iter().map(|d| d.display().to_string()).collect();
             Trouble::new(Kind::Plugin, format!("there is no plugin `{name}`"))
                 .row("file", format!("{file} in {}", dirs.join(", ")))
-                .row("help", if known.is_empty() { "install palisade's plugins, or name their directory with --plugin-dir".to_owned() } else { suggest(name, &known) })
+                .row(
+                    "help",
+                    if known.is_empty() {
+                        "install palisade's plugins, or name their directory with --plugin-dir".to_owned()
+                    } else {
+                        suggest(name, &known)
+                    },
+                )
         })
     }
 
@@ -183,9 +188,7 @@ impl Plugins {
     }
 
     fn inspect(&self, name: &str, path: PathBuf, file: OwnedFd, facts: FileFacts) -> Result<Candidate, Trouble> {
-        let refuse = |why: String| {
-            Trouble::new(Kind::Plugin, why).of(name).row("file", path.display().to_string())
-        };
+        let refuse = |why: String| Trouble::new(Kind::Plugin, why).of(name).row("file", path.display().to_string());
         let mut bytes = Vec::new();
         let handle = file.try_clone().map_err(|e| refuse(e.to_string()))?;
         std::fs::File::from(handle).read_to_end(&mut bytes).map_err(|e| refuse(e.to_string()))?;
@@ -209,7 +212,8 @@ impl Plugins {
         })?;
         if !known {
             let manifest = Manifest { reference: String::new(), ..manifest.clone() };
-            let entry = Entry { file: identity(&facts), sha256: sha256.clone(), manifest, seam: loaded.seam.to_owned() };
+            let entry =
+                Entry { file: identity(&facts), sha256: sha256.clone(), manifest, seam: loaded.seam.to_owned() };
             self.lock.put(&path, entry);
         }
         Ok(Plugin { manifest, path, sha256, loaded, _file: file })

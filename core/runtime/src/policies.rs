@@ -99,11 +99,7 @@ pub(crate) fn load(places: &Places, name: &str) -> Result<Policy, Trouble> {
 ///
 /// # Errors
 /// A diagnostic that points at the line.
-pub(crate) fn resolve_policy(
-    places: &Places,
-    policy: &Policy,
-    vars: &Vars,
-) -> Result<(Resolved, Sources), Trouble> {
+pub(crate) fn resolve_policy(places: &Places, policy: &Policy, vars: &Vars) -> Result<(Resolved, Sources), Trouble> {
     let mut sources = policy.sources.clone();
     let request = Request { policy: policy.top, sets: policy.sets.clone(), vars };
     match resolve(&mut sources, request, &mut |name| find(places, name)) {
@@ -114,10 +110,8 @@ pub(crate) fn resolve_policy(
 
 /// The files of a policy with their digests, base first.
 pub(crate) fn files(resolved: &Resolved, sources: &Sources) -> Vec<FileReport> {
-    let file = |id: &SourceId| FileReport {
-        name: sources.name(*id).to_owned(),
-        sha256: sha256(sources.text(*id).as_bytes()),
-    };
+    let file =
+        |id: &SourceId| FileReport { name: sources.name(*id).to_owned(), sha256: sha256(sources.text(*id).as_bytes()) };
     resolved.chain.iter().map(file).collect()
 }
 

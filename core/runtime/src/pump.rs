@@ -35,10 +35,8 @@ impl Pump {
         let Some(left) = settings.output_limit else { return Ok(None) };
         let mut stdio = settings.stdio.borrow_mut();
         let [_, out, err] = &mut *stdio;
-        let streams = vec![
-            Stream::before(out, std::io::stdout().as_fd())?,
-            Stream::before(err, std::io::stderr().as_fd())?,
-        ];
+        let streams =
+            vec![Stream::before(out, std::io::stdout().as_fd())?, Stream::before(err, std::io::stderr().as_fd())?];
         Ok(Some(Self { streams, left }))
     }
 

@@ -41,7 +41,13 @@ pub(crate) fn failed(launch: &Launch, trouble: &Trouble) -> Report {
 }
 
 /// The report of a workload that ended; `reached` is a limit of the launcher's own.
-pub(crate) fn ended(launch: &Launch, death: &Death, reached: Option<Ended>, wall: Duration, mut finished: Finished) -> Report {
+pub(crate) fn ended(
+    launch: &Launch,
+    death: &Death,
+    reached: Option<Ended>,
+    wall: Duration,
+    mut finished: Finished,
+) -> Report {
     let by_limit = finished.ended_it.take().filter(|_| death.signaled);
     let ended = reached
         .or_else(|| by_limit.map(|(plugin, limit)| Ended::LimitHit { limit, plugin }))

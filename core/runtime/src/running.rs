@@ -1,9 +1,9 @@
 //! A running workload: signals, time limits, output and watchers, until it ends.
 
+use crate::entries::Entries;
 use crate::error::Trouble;
 use crate::launch::{Failed, Launch};
 use crate::message::{Death, FromChild, decode};
-use crate::entries::Entries;
 use crate::pump::Passed;
 use crate::report::Finished;
 use crate::tree;
@@ -59,7 +59,8 @@ impl Running {
             }
         }
         let isolators = launch.plan.isolators.iter().enumerate();
-        let watched = isolators.flat_map(|(index, isolator)| isolator.object.watch().into_iter().map(move |fd| (index, fd)));
+        let watched =
+            isolators.flat_map(|(index, isolator)| isolator.object.watch().into_iter().map(move |fd| (index, fd)));
         let watched = watched.collect();
         Self {
             launch: Box::new(launch),
@@ -188,8 +189,7 @@ impl Running {
         let Some(pipe) = self.launch.born.as_ref().and_then(|born| born.death.as_ref()) else {
             return Ok(None);
         };
-        let bytes = fd::read_some(pipe, 64)
-            .map_err(|e| Trouble::call("init's word could not be read", &e))?;
+        let bytes = fd::read_some(pipe, 64).map_err(|e| Trouble::call("init's word could not be read", &e))?;
         if bytes.is_empty() { Ok(None) } else { decode(&bytes).map(Some) }
     }
 
@@ -326,10 +326,7 @@ impl Launch {
 
 fn ended_by(reached: Reached) -> Ended {
     match reached {
-        Reached::Time(kind, limit) => Ended::TimedOut {
-            limit: palisade_model::units::Time(limit).to_string(),
-            kind,
-        },
+        Reached::Time(kind, limit) => Ended::TimedOut { limit: palisade_model::units::Time(limit).to_string(), kind },
         Reached::Output(limit) => Ended::LimitHit {
             limit: format!("output_limit {}", palisade_model::units::Size(limit)),
             plugin: crate::plan::CORE.to_owned(),

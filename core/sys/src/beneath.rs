@@ -169,7 +169,10 @@ impl Root {
             found => found?,
         };
         if fd::fstat(&found)?.is_dir() {
-            return Err(Error::new(Errno::EISDIR, format!("openat2({}, {path:?}, O_PATH)", raw::show_fd(self.as_fd()))));
+            return Err(Error::new(
+                Errno::EISDIR,
+                format!("openat2({}, {path:?}, O_PATH)", raw::show_fd(self.as_fd())),
+            ));
         }
         Ok(found)
     }

@@ -169,7 +169,11 @@ pub fn get() -> Result<Caps> {
     // SAFETY: version 3 writes exactly two halves; upheld by the array's length; else the kernel writes past it.
     unsafe { raw::syscall(libc::SYS_capget, args) }.or_call(|| "capget(0)".to_owned())?;
     let join = |get: fn(&Half) -> u32| CapSet(u64::from(get(&data[0])) | u64::from(get(&data[1])) << 32);
-    Ok(Caps { effective: join(|h| h.effective), permitted: join(|h| h.permitted), inheritable: join(|h| h.inheritable) })
+    Ok(Caps {
+        effective: join(|h| h.effective),
+        permitted: join(|h| h.permitted),
+        inheritable: join(|h| h.inheritable),
+    })
 }
 
 /// Sets the sets of this thread; permitted can only shrink.
@@ -290,7 +294,13 @@ mod tests {
 
     #[test]
     fn names_and_numbers_agree_with_the_kernels_headers() {
-        let fixed = [(0, "CAP_CHOWN"), (12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN"), (31, "CAP_SETFCAP"), (40, "CAP_CHECKPOINT_RESTORE")];
+        let fixed = [
+            (0, "CAP_CHOWN"),
+            (12, "CAP_NET_ADMIN"),
+            (21, "CAP_SYS_ADMIN"),
+            (31, "CAP_SETFCAP"),
+            (40, "CAP_CHECKPOINT_RESTORE"),
+        ];
         for (cap, known) in fixed {
             assert_eq!(name(cap), Some(known));
             assert_eq!(number(known), Some(cap));

@@ -5,9 +5,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{
-    self, AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, sockopt,
-};
+use nix::sys::socket::{self, AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, sockopt};
 
 use crate::error::{Error, OrCall, Result};
 
@@ -44,8 +42,8 @@ impl Channel {
     /// socketpair(2), unix(7).
     pub fn pair() -> Result<(Self, Self)> {
         let call = || "socketpair(AF_UNIX, SOCK_SEQPACKET|SOCK_CLOEXEC)".to_owned();
-        let (a, b) = socket::socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
-            .or_call(call)?;
+        let (a, b) =
+            socket::socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).or_call(call)?;
         for end in [&a, &b] {
             // The default holds 208 KiB; the kernel doubles what is asked for, which pays its overhead.
             socket::setsockopt(end, sockopt::SndBuf, &MAX_MESSAGE)

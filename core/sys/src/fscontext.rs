@@ -46,7 +46,8 @@ impl Fs {
     pub fn set(self, key: &str, value: &str) -> Result<Self> {
         let call = || format!("fsconfig({}, SET_STRING, {key:?}, {value:?})", self.kind);
         let c_value = c_string(value).or_call(call)?;
-        self.config(FSCONFIG_SET_STRING, Some(key), raw::ptr(c_value.as_ptr()), 0).map_err(|e| self.explain(e, call))?;
+        self.config(FSCONFIG_SET_STRING, Some(key), raw::ptr(c_value.as_ptr()), 0)
+            .map_err(|e| self.explain(e, call))?;
         Ok(self)
     }
 
@@ -79,9 +80,8 @@ impl Fs {
         let call = || format!("fsmount({}, FSMOUNT_CLOEXEC, [{flags}])", self.kind);
         let args = [raw::fd(self.fd.as_fd()), raw::int(FSMOUNT_CLOEXEC), raw::word(flags.bits()), 0, 0];
         // SAFETY: fsmount takes no pointer; upheld by its man page; else nothing, since the fd is borrowed.
-        let new = unsafe { raw::syscall(libc::SYS_fsmount, args) }
-            .and_then(raw::small)
-            .map_err(|e| self.explain(e, call))?;
+        let new =
+            unsafe { raw::syscall(libc::SYS_fsmount, args) }.and_then(raw::small).map_err(|e| self.explain(e, call))?;
         // SAFETY: `new` is open and nobody else's; upheld by the kernel, which has just made it; else two owners close it.
         Ok(unsafe { OwnedFd::from_raw_fd(new) })
     }

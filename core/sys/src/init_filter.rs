@@ -138,7 +138,13 @@ mod tests {
             let Instruction { code, jt, jf, k } = program[at];
             at += 1;
             match code {
-                LOAD => word = [(NUMBER, number), (ARCH, arch), (THIRD_ARGUMENT, third)].iter().find(|(o, _)| *o == k).unwrap().1,
+                LOAD => {
+                    word = [(NUMBER, number), (ARCH, arch), (THIRD_ARGUMENT, third)]
+                        .iter()
+                        .find(|(o, _)| *o == k)
+                        .unwrap()
+                        .1
+                }
                 IF_EQUAL => at += usize::from(if word == k { jt } else { jf }),
                 IF_SET => at += usize::from(if word & k != 0 { jt } else { jf }),
                 RETURN => return k,

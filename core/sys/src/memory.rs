@@ -85,10 +85,8 @@ fn has_text_relocations(object: &Object) -> bool {
     const DF_TEXTREL: u64 = 4;
     let dynamic = object.segments.iter().find(|segment| segment.kind == libc::PT_DYNAMIC);
     let Some(dynamic) = dynamic else { return false };
-    let words: Vec<u64> = image::bytes(*dynamic)
-        .chunks_exact(8)
-        .map(|word| word.try_into().map_or(0, u64::from_ne_bytes))
-        .collect();
+    let words: Vec<u64> =
+        image::bytes(*dynamic).chunks_exact(8).map(|word| word.try_into().map_or(0, u64::from_ne_bytes)).collect();
     let entries = words.chunks_exact(2).take_while(|entry| entry[0] != 0);
     entries.into_iter().any(|entry| entry[0] == DT_TEXTREL || entry[0] == DT_FLAGS && entry[1] & DF_TEXTREL != 0)
 }

@@ -71,8 +71,7 @@ pub fn move_mount_onto(mount: impl AsFd, target: impl AsFd) -> Result<()> {
     let (mount, target) = (mount.as_fd(), target.as_fd());
     let empty = c"";
     let flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH;
-    let args =
-        [raw::fd(mount), raw::ptr(empty.as_ptr()), raw::fd(target), raw::ptr(empty.as_ptr()), raw::int(flags)];
+    let args = [raw::fd(mount), raw::ptr(empty.as_ptr()), raw::fd(target), raw::ptr(empty.as_ptr()), raw::int(flags)];
     // SAFETY: both paths are static and end in NUL; upheld by the literal; else the kernel reads past them.
     unsafe { raw::syscall(libc::SYS_move_mount, args) }.map(drop).or_call(|| {
         let (mount, target) = (raw::show_fd(mount), raw::show_fd(target));
@@ -114,8 +113,7 @@ pub fn set_attr(fd: impl AsFd, recursive: bool, attr: MountAttr) -> Result<()> {
     let propagation = attr.propagation.map_or(0, Propagation::bits);
     let wire = RawAttr { set, clear, propagation, userns_fd: 0 };
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
-    let args =
-        [raw::fd(fd), raw::ptr(c"".as_ptr()), raw::int(flags), raw::ptr(&raw const wire), size_of::<RawAttr>()];
+    let args = [raw::fd(fd), raw::ptr(c"".as_ptr()), raw::int(flags), raw::ptr(&raw const wire), size_of::<RawAttr>()];
     // SAFETY: the path is static and `wire` is the kernel's version 0 struct of the size given; upheld by the literal and repr(C); else the kernel reads past them.
     match unsafe { raw::syscall(libc::SYS_mount_setattr, args) } {
         // KERNEL(5.12): 5.10 does not know the call.
@@ -156,7 +154,8 @@ pub fn make_private_recursive() -> Result<()> {
 ///
 /// The old root is stacked on the new one for a moment, so no directory is needed to put it in. The
 /// working directory is `/` afterwards. Needs: CAP_SYS_ADMIN in the mount namespace's user namespace,
-/// and a private tree. Fails: EINVAL when the descriptor is no mount's root or a parent is shared.
+/// and a private tree. Fails: EINVAL when the descriptor is no mount's root (EBUSY below the present
+/// root's own mount) or a parent is shared.
 /// pivot_root(2).
 pub fn pivot_root_into(new_root: impl AsFd) -> Result<()> {
     let new_root = new_root.as_fd();

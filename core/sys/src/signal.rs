@@ -2,11 +2,11 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use nix::errno::Errno;
 use nix::sys::signal::{self, SaFlags, SigAction, SigHandler, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd as NixSignalFd};
 
 use crate::error::{OrCall, Result};
+use crate::raw;
 
 pub use libc::{
     SIGABRT, SIGALRM, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGQUIT, SIGSTOP, SIGSYS, SIGTERM, SIGTSTP,
@@ -14,8 +14,7 @@ pub use libc::{
 };
 
 /// The signals that a launcher passes on to its workload.
-pub const FORWARDED: &[i32] =
-    &[SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH, SIGCONT, SIGTSTP];
+pub const FORWARDED: &[i32] = &[SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH, SIGCONT, SIGTSTP];
 
 /// The highest signal number of Linux.
 const LAST: i32 = 64;
@@ -79,14 +78,15 @@ pub fn set_mask(set: &SigSet) -> Result<()> {
 /// table (Rust programs start with SIGPIPE ignored). sigaction(2).
 pub fn reset_all_handlers() -> Result<()> {
     for number in 1..=LAST {
-        // KILL and STOP cannot be changed; 32 and 33 belong to the C library and are never set before exec.
-        if matches!(number, libc::SIGKILL | libc::SIGSTOP | 32 | 33) {
+        if matches!(number, libc::SIGKILL | libc::SIGSTOP) {
             continue;
         }
-        let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
-        // SAFETY: an all-zero sigaction is SIG_DFL with no flags and an empty mask; upheld by `zeroed` and SIG_DFL being 0; else a wild handler is installed.
-        let ret = unsafe { libc::sigaction(number, action.as_mut_ptr(), std::ptr::null_mut()) };
-        Errno::result(ret).or_call(|| format!("sigaction({}, SIG_DFL)", show(number)))?;
+        // The kernel's own call: the C library hides 32 and 33, which a caller may have left ignored all the same.
+        let default = [0_u64; 4];
+        let args = [raw::int(number), raw::ptr(default.as_ptr()), 0, size_of::<u64>(), 0];
+        // SAFETY: the kernel's struct is four words here, and all zero is SIG_DFL with no flags and an empty mask; upheld by lib.rs, which builds for 64-bit machines only; else a wild handler is installed.
+        let ret = unsafe { raw::syscall(libc::SYS_rt_sigaction, args) };
+        ret.map(drop).or_call(|| format!("sigaction({}, SIG_DFL)", show(number)))?;
     }
     Ok(())
 }

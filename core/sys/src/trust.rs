@@ -72,6 +72,10 @@ impl TrustError {
                 Some(uid) => format!("chown {uid} {path}"),
                 None => "no owner is allowed here".to_owned(),
             },
+            // A sticky one is meant to be written by all.
+            Reason::Writable { mode } if mode & libc::S_ISVTX != 0 => {
+                "keep the file in a directory of its own that only its owner can write".to_owned()
+            }
             Reason::Writable { .. } => format!("chmod go-w {path}, or keep the file elsewhere"),
             Reason::WrongKind { wanted } => format!("{path} must be a {wanted}"),
             Reason::Changed => "somebody exchanged the file just now; find out who".to_owned(),
@@ -106,9 +110,10 @@ impl std::error::Error for TrustError {
 
 /// Opens a regular file for reading after checking it and every directory above it.
 ///
-/// Each must be owned by one of `owners` and be writable by its owner only; a sticky world-writable
-/// directory such as /tmp is refused too. Permission bits cover POSIX ACLs: with an ACL the group bits
-/// are its mask. Fails: with the first component that is not right, see [`Reason`]. openat(2), fstat(2).
+/// Each must be owned by one of `owners` and be writable by its owner only. A sticky world-writable
+/// directory such as /tmp may stand further up, where nobody but its owner can take away what is below
+/// it, which is checked in turn; the file's own directory may not be one, since anybody may add files
+/// there. Permission bits cover POSIX ACLs: with an ACL the group bits are its mask. Fails: with the first component that is not right, see [`Reason`]. openat(2), fstat(2).
 pub fn open_trusted(path: &Path, owners: &[u32]) -> Result<OwnedFd, TrustError> {
     let (parent, name) = walk_parents(path, owners)?;
     let at = |reason| TrustError { path: path.to_owned(), reason };
@@ -149,26 +154,34 @@ fn walk(path: &Path, mut components: std::path::Components<'_>, owners: &[u32]) 
         return Err(not_plain());
     }
     let mut done = PathBuf::from("/");
-    let mut here = open_dir(fd::CWD, Path::new("/"), &done, owners)?;
+    let (mut here, mut facts) = open_dir(fd::CWD, Path::new("/"), &done)?;
     for component in components {
         match component {
             Component::Normal(name) => {
+                check_ancestor(&facts, owners).map_err(|reason| TrustError { path: done.clone(), reason })?;
                 done.push(name);
-                here = open_dir(&here, Path::new(name), &done, owners)?;
+                (here, facts) = open_dir(&here, Path::new(name), &done)?;
             }
             Component::CurDir => {}
             _ => return Err(not_plain()),
         }
     }
+    check(&facts, owners, "directory").map_err(|reason| TrustError { path: done, reason })?;
     Ok(here)
 }
 
-fn open_dir(parent: impl std::os::fd::AsFd, name: &Path, whole: &Path, owners: &[u32]) -> Result<OwnedFd, TrustError> {
+fn open_dir(parent: impl std::os::fd::AsFd, name: &Path, whole: &Path) -> Result<(OwnedFd, FileFacts), TrustError> {
     let at = |reason| TrustError { path: whole.to_owned(), reason };
     let dir = fd::open_at(parent, name, libc::O_PATH | libc::O_NOFOLLOW).map_err(|e| at(Reason::Call(e)))?;
     let facts = fd::fstat(&dir).map_err(|e| at(Reason::Call(e)))?;
-    check(&facts, owners, "directory").map_err(at)?;
-    Ok(dir)
+    Ok((dir, facts))
+}
+
+/// Checks a directory of which the one below is checked as well: a sticky one keeps what others own in its place.
+fn check_ancestor(facts: &FileFacts, owners: &[u32]) -> Result<(), Reason> {
+    let sticky = facts.is_dir() && facts.mode & libc::S_ISVTX != 0;
+    let others = if sticky { FileFacts { mode: facts.mode & !0o022, ..*facts } } else { *facts };
+    check(&others, owners, "directory")
 }
 
 /// Checks one component; pure, so that each rule can be tested without the files.
@@ -211,6 +224,15 @@ mod tests {
     }
 
     #[test]
+    fn a_sticky_directory_may_stand_further_up_only() {
+        assert!(check_ancestor(&facts(libc::S_IFDIR | 0o1777, 0), &[0]).is_ok());
+        let refused = |mode, uid| check_ancestor(&facts(mode, uid), &[0]).unwrap_err();
+        assert!(matches!(refused(libc::S_IFDIR | 0o777, 0), Reason::Writable { mode: 0o777 }));
+        assert!(matches!(refused(libc::S_IFDIR | 0o1777, 7), Reason::Owner { uid: 7, .. }));
+        assert!(matches!(refused(libc::S_IFLNK | 0o1777, 0), Reason::Symlink));
+    }
+
+    #[test]
     fn a_file_of_root_is_trusted_and_one_in_tmp_is_not() {
         open_trusted(Path::new("/etc/passwd"), &[0]).unwrap();
         let file = std::env::temp_dir().join(format!("palisade-trust-{}", std::process::id()));
@@ -219,7 +241,7 @@ mod tests {
         let error = open_trusted(&file, &owners).unwrap_err();
         std::fs::remove_file(&file).unwrap();
         assert!(error.path() == Path::new("/tmp"), "{error}");
-        assert!(error.to_string().contains("mode 1777") && error.remedy().contains("chmod"), "{error}");
+        assert!(error.to_string().contains("mode 1777") && !error.remedy().contains("chmod"), "{error}");
     }
 
     #[test]

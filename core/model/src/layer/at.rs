@@ -21,18 +21,12 @@ pub struct At<T> {
 impl<T> At<T> {
     /// A value that was not written anywhere.
     pub const fn new(value: T) -> Self {
-        Self {
-            value,
-            origin: None,
-        }
+        Self { value, origin: None }
     }
 
     /// The same place with another value.
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> At<U> {
-        At {
-            value: change(self.value),
-            origin: self.origin,
-        }
+        At { value: change(self.value), origin: self.origin }
     }
 }
 

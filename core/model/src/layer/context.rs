@@ -71,9 +71,7 @@ pub(crate) fn parse_text<'de, T: Deserialize<'de>>(
     };
     let guard = Guard(CONTEXT.replace(Some(context)));
     let parsed = attributes(text).and_then(|()| {
-        options()
-            .from_str(text)
-            .map_err(|error| take_failure().unwrap_or_else(|| explain(&error, text)))
+        options().from_str(text).map_err(|error| take_failure().unwrap_or_else(|| explain(&error, text)))
     });
     drop(guard);
     parsed.map_err(|failure| Refusal::new(in_whole(failure, text), places))
@@ -82,11 +80,8 @@ pub(crate) fn parse_text<'de, T: Deserialize<'de>>(
 impl Refusal {
     fn new(failure: Failure, places: &Fragment) -> Self {
         Self {
-            diagnostic: Diagnostic {
-                help: failure.help,
-                ..Diagnostic::new(failure.message)
-            }
-            .at(places.origin(failure.start, failure.end)),
+            diagnostic: Diagnostic { help: failure.help, ..Diagnostic::new(failure.message) }
+                .at(places.origin(failure.start, failure.end)),
             telling: failure.telling,
         }
     }
@@ -98,10 +93,7 @@ pub(super) fn malformed(value: &str, base: usize, places: &Fragment) -> Option<R
     let error = RawValue::from_ron(value).err()?;
     // Whoever opens a bracket or a string means to write RON.
     let meant = value.trim_start().starts_with(['[', '(', '{', '"']);
-    let failure = Failure {
-        telling: meant,
-        ..explain(&error, value)
-    };
+    let failure = Failure { telling: meant, ..explain(&error, value) };
     Some(Refusal::new(failure.shifted(base), places))
 }
 
@@ -130,10 +122,7 @@ pub(crate) fn parse_at<T: DeserializeOwned>(raw: &str) -> Result<(T, Option<Orig
     let text = &raw[lex::trim(raw)];
     let (place, failed_before) = CONTEXT.with_borrow(|context| {
         let context = context.as_ref();
-        (
-            context.and_then(|c| c.place(text)),
-            context.is_some_and(|c| c.failure.is_some()),
-        )
+        (context.and_then(|c| c.place(text)), context.is_some_and(|c| c.failure.is_some()))
     });
     let (base, origin) = place.unzip();
     match options().from_str(text) {

@@ -35,11 +35,7 @@ impl Failure {
 /// Says what is wrong with `text`, which is what RON was reading when it failed.
 pub(super) fn explain(error: &SpannedError, text: &str) -> Failure {
     let tokens = lex::tokens(text);
-    let scene = Scene {
-        text,
-        tokens: &tokens,
-        at: offset(text, error.span.end),
-    };
+    let scene = Scene { text, tokens: &tokens, at: offset(text, error.span.end) };
     scene.explain(&error.code)
 }
 
@@ -66,22 +62,12 @@ pub(super) fn unclosed(open: Token, text: &str) -> Failure {
         Kind::Unclosed => "this string is never closed".to_owned(),
         _ => format!("this `{what}` is never closed"),
     };
-    Failure {
-        message,
-        help: None,
-        start: open.start,
-        end: open.start + 1,
-        telling: true,
-    }
+    Failure { message, help: None, start: open.start, end: open.start + 1, telling: true }
 }
 
 /// The byte of a position, which counts lines and characters from 1.
 fn offset(text: &str, position: Position) -> usize {
-    let before: usize = text
-        .split_inclusive('\n')
-        .take(position.line.saturating_sub(1))
-        .map(str::len)
-        .sum();
+    let before: usize = text.split_inclusive('\n').take(position.line.saturating_sub(1)).map(str::len).sum();
     let line = &text[before..];
     let within = line.char_indices().nth(position.col.saturating_sub(1));
     before + within.map_or(line.len(), |(at, _)| at)

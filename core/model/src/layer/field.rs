@@ -51,11 +51,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Written<D> {
     type Error = D::Error;
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-        if self.0.is_human_readable() {
-            visitor.visit_some(self.0)
-        } else {
-            self.0.deserialize_option(visitor)
-        }
+        if self.0.is_human_readable() { visitor.visit_some(self.0) } else { self.0.deserialize_option(visitor) }
     }
 
     fn is_human_readable(&self) -> bool {

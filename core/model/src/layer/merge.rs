@@ -21,10 +21,7 @@ impl PathError {
     /// `segment` is not among `known`.
     #[must_use]
     pub fn unknown(segment: &str, known: &'static [&'static str]) -> Self {
-        Self {
-            segment: segment.to_owned(),
-            known,
-        }
+        Self { segment: segment.to_owned(), known }
     }
 
     fn below_value(path: &[&str]) -> Result<(), Self> {
@@ -40,13 +37,9 @@ impl PathError {
         } else {
             suggest(&self.segment, self.known)
         };
-        Diagnostic::new(format!(
-            "unknown field `{}` in the path `{}`",
-            self.segment,
-            fragment.full_path(&dotted.path)
-        ))
-        .at_opt(dotted.origin)
-        .help(help)
+        Diagnostic::new(format!("unknown field `{}` in the path `{}`", self.segment, fragment.full_path(&dotted.path)))
+            .at_opt(dotted.origin)
+            .help(help)
     }
 }
 
@@ -238,21 +231,11 @@ where
     Ok(merged)
 }
 
-fn clear<T: Layered>(
-    section: &mut T,
-    fragment: &Fragment,
-    dotted: &Dotted,
-) -> Result<(), Diagnostic> {
-    section
-        .clear(&dotted.segments())
-        .map_err(|error| error.diagnostic(fragment, dotted))
+fn clear<T: Layered>(section: &mut T, fragment: &Fragment, dotted: &Dotted) -> Result<(), Diagnostic> {
+    section.clear(&dotted.segments()).map_err(|error| error.diagnostic(fragment, dotted))
 }
 
-fn check_locks<T: Layered>(
-    layer: &T,
-    fragment: &Fragment,
-    locks: &[&Dotted],
-) -> Result<(), Diagnostic> {
+fn check_locks<T: Layered>(layer: &T, fragment: &Fragment, locks: &[&Dotted]) -> Result<(), Diagnostic> {
     for lock in locks {
         let path = lock.segments();
         if let Some(place) = layer.find(&path) {
@@ -262,11 +245,7 @@ fn check_locks<T: Layered>(
         for dotted in touched {
             let other = dotted.segments();
             if path.starts_with(&other) || other.starts_with(&path) {
-                return Err(locked(
-                    &fragment.full_path(&dotted.path),
-                    lock,
-                    dotted.origin,
-                ));
+                return Err(locked(&fragment.full_path(&dotted.path), lock, dotted.origin));
             }
         }
     }

@@ -126,24 +126,16 @@ impl Fragment {
     pub fn origin(&self, start: usize, end: usize) -> Origin {
         let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let (start, end) = (narrow(start), narrow(end));
-        let place = |start, end| Origin {
-            source: self.source,
-            start,
-            end,
-        };
+        let place = |start, end| Origin { source: self.source, start, end };
         if self.pieces.is_empty() {
-            return place(
-                self.offset.saturating_add(start),
-                self.offset.saturating_add(end),
-            );
+            return place(self.offset.saturating_add(start), self.offset.saturating_add(end));
         }
         // Brackets that were added stand for the piece that they are put around.
         let piece = self.pieces.iter().find(|p| start < p.end);
         let Some(piece) = piece.or(self.pieces.last()) else {
             return place(0, 0);
         };
-        let alike =
-            piece.end.abs_diff(piece.start) == piece.source_end.abs_diff(piece.source_start);
+        let alike = piece.end.abs_diff(piece.start) == piece.source_end.abs_diff(piece.source_start);
         if alike && start >= piece.start && end <= piece.end {
             let shift = |n: u32| piece.source_start + (n - piece.start);
             return place(shift(start), shift(end));
@@ -164,9 +156,7 @@ impl Fragment {
         let quoted = format!("{value:?}");
         let start = usize::try_from(piece.start).ok()?;
         let mut other = self.clone();
-        other
-            .text
-            .replace_range(start..start + value.len(), &quoted);
+        other.text.replace_range(start..start + value.len(), &quoted);
         let last = other.pieces.last_mut()?;
         last.end = last.start.checked_add(u32::try_from(quoted.len()).ok()?)?;
         Some(other)
@@ -199,29 +189,19 @@ pub fn parse<T: DeserializeOwned>(fragment: &Fragment, vars: &Vars) -> Result<T,
     };
     parse_once(&quoted, vars).map_err(|as_text| {
         // The quotes were ours, so a complaint about them would puzzle.
-        if as_written.telling || (is_ron && !as_text.telling) {
-            as_written.diagnostic
-        } else {
-            as_text.diagnostic
-        }
+        if as_written.telling || (is_ron && !as_text.telling) { as_written.diagnostic } else { as_text.diagnostic }
     })
 }
 
 /// Reads one layer as it stands.
-fn parse_once<T: DeserializeOwned>(
-    fragment: &Fragment,
-    vars: &Vars,
-) -> Result<T, context::Refusal> {
+fn parse_once<T: DeserializeOwned>(fragment: &Fragment, vars: &Vars) -> Result<T, context::Refusal> {
     if let Some((later, first)) = lex::duplicate_key(&fragment.text) {
         let key = later.text(&fragment.text);
         let diagnostic = Diagnostic::new(format!("the key `{key}` is given twice"))
             .at(fragment.origin(later.start, later.end))
             .also("first", Some(fragment.origin(first.start, first.end)))
             .help("one of them would be ignored; remove it");
-        return Err(context::Refusal {
-            diagnostic,
-            telling: true,
-        });
+        return Err(context::Refusal { diagnostic, telling: true });
     }
     parse_text(&fragment.text, fragment, vars)
 }

@@ -67,20 +67,11 @@ impl Scene<'_> {
 
     fn say(&self, which: Which, message: impl Into<String>, help: Option<String>) -> Failure {
         let (start, end) = self.range(which);
-        Failure {
-            message: message.into(),
-            help: help.filter(|help| !help.is_empty()),
-            start,
-            end,
-            telling: false,
-        }
+        Failure { message: message.into(), help: help.filter(|help| !help.is_empty()), start, end, telling: false }
     }
 
     fn telling(&self, which: Which, message: impl Into<String>, help: Option<String>) -> Failure {
-        Failure {
-            telling: true,
-            ..self.say(which, message, help)
-        }
+        Failure { telling: true, ..self.say(which, message, help) }
     }
 
     /// "expected …, found …".
@@ -88,45 +79,29 @@ impl Scene<'_> {
         let (start, end) = self.range(which);
         let found = &self.text[start..end];
         let help = match self.text[start..].chars().next() {
-            Some(c) if what == STRING && (c.is_alphanumeric() || c == '_') => {
-                Some(format!("write \"{found}\""))
-            }
+            Some(c) if what == STRING && (c.is_alphanumeric() || c == '_') => Some(format!("write \"{found}\"")),
             // A unit: it says itself what strings it takes.
             Some(c) if what.contains('"') && c.is_alphabetic() => {
                 Some(format!("strings are written in quotes: \"{found}\""))
             }
             _ => None,
         };
-        self.say(
-            which,
-            format!("expected {what}, found {}", shown(found)),
-            help,
-        )
+        self.say(which, format!("expected {what}, found {}", shown(found)), help)
     }
 
     pub(super) fn explain(&self, code: &Error) -> Failure {
-        self.names(code)
-            .or_else(|| self.kinds(code))
-            .unwrap_or_else(|| self.syntax(code))
+        self.names(code).or_else(|| self.kinds(code)).unwrap_or_else(|| self.syntax(code))
     }
 
     /// Fields and choices.
     fn names(&self, code: &Error) -> Option<Failure> {
         Some(match code {
-            Error::NoSuchStructField {
-                expected, found, ..
-            } => self.telling(
-                Which::Last,
-                format!("unknown field `{found}`"),
-                Some(suggest(found, expected)),
-            ),
-            Error::NoSuchEnumVariant {
-                expected, found, ..
-            } => self.telling(
-                Which::Last,
-                format!("unknown choice `{found}`"),
-                Some(suggest(found, expected)),
-            ),
+            Error::NoSuchStructField { expected, found, .. } => {
+                self.telling(Which::Last, format!("unknown field `{found}`"), Some(suggest(found, expected)))
+            }
+            Error::NoSuchEnumVariant { expected, found, .. } => {
+                self.telling(Which::Last, format!("unknown choice `{found}`"), Some(suggest(found, expected)))
+            }
             Error::MissingStructField { field, .. } => self.telling(
                 Which::Around,
                 format!("the field `{field}` is missing"),
@@ -165,9 +140,7 @@ impl Scene<'_> {
             Error::ExpectedOption => "a value",
             Error::ExpectedUnit => "`()`",
             Error::ExpectedNamedStructLike("Policy") => POLICY,
-            Error::ExpectedDifferentStructName {
-                expected: "Policy", ..
-            } => {
+            Error::ExpectedDifferentStructName { expected: "Policy", .. } => {
                 return Some(self.expected(Which::Last, POLICY));
             }
             Error::ExpectedDifferentStructName { .. } => return Some(self.named()),
@@ -200,9 +173,7 @@ impl Scene<'_> {
             Some(word) if word.kind == Kind::Word && self.before(word) != Some(Kind::Mark(':')) => {
                 self.takes_value(word)
             }
-            Some(word) if word.kind == Kind::Word && self.next().is_none() => {
-                self.takes_value(word)
-            }
+            Some(word) if word.kind == Kind::Word && self.next().is_none() => self.takes_value(word),
             _ => self.expected(Which::Next, SECTION),
         }
     }
@@ -228,11 +199,7 @@ impl Scene<'_> {
             Some(Kind::Text) => Some("a name is written without quotes".to_owned()),
             _ => None,
         };
-        self.say(
-            Which::Next,
-            format!("expected a name, found {}", shown(found)),
-            help,
-        )
+        self.say(Which::Next, format!("expected a name, found {}", shown(found)), help)
     }
 
     /// `expected` comes from the type: serde's own phrases name Rust types, a unit's do not.
@@ -242,9 +209,7 @@ impl Scene<'_> {
             "struct" | "newtype" | "unit" => SECTION,
             "enum" | "variant" | "field" => "a name",
             "tuple" => "values in parentheses `( ... )`",
-            "u8" | "u16" | "u32" | "u64" | "usize" | "i8" | "i16" | "i32" | "i64" | "isize" => {
-                WHOLE
-            }
+            "u8" | "u16" | "u32" | "u64" | "usize" | "i8" | "i16" | "i32" | "i64" | "isize" => WHOLE,
             "f32" | "f64" => "a number",
             _ => match expected {
                 "a string" | "a borrowed string" | "string" => STRING,
@@ -269,10 +234,9 @@ impl Scene<'_> {
 
     fn syntax(&self, code: &Error) -> Failure {
         match code {
-            Error::Eof
-            | Error::ExpectedStringEnd
-            | Error::UnclosedBlockComment
-            | Error::UnclosedLineComment => self.eof(),
+            Error::Eof | Error::ExpectedStringEnd | Error::UnclosedBlockComment | Error::UnclosedLineComment => {
+                self.eof()
+            }
             Error::ExpectedComma
             | Error::TrailingCharacters
             | Error::ExpectedArrayEnd
@@ -280,23 +244,16 @@ impl Scene<'_> {
             | Error::ExpectedOptionEnd
             | Error::ExpectedStructLikeEnd => self.separator(),
             Error::ExpectedMapColon => self.expected(Which::Next, "`:` and a value"),
-            Error::IntegerOutOfBounds => {
-                self.say(Which::Last, "the number is out of range here", None)
+            Error::IntegerOutOfBounds => self.say(Which::Last, "the number is out of range here", None),
+            Error::InvalidIntegerDigit { .. } | Error::UnderscoreAtBeginning | Error::FloatUnderscore => {
+                self.expected(Which::Next, "a number")
             }
-            Error::InvalidIntegerDigit { .. }
-            | Error::UnderscoreAtBeginning
-            | Error::FloatUnderscore => self.expected(Which::Next, "a number"),
             Error::InvalidEscape(_) => self.say(
                 Which::Next,
                 "this string contains an escape that does not exist",
-                Some(
-                    "write `\\\\` for a backslash, or r\"...\" for a string without escapes"
-                        .to_owned(),
-                ),
+                Some("write `\\\\` for a backslash, or r\"...\" for a string without escapes".to_owned()),
             ),
-            Error::ExceededRecursionLimit => {
-                self.say(Which::Next, "the text is nested too deeply", None)
-            }
+            Error::ExceededRecursionLimit => self.say(Which::Next, "the text is nested too deeply", None),
             _ if self.next().is_none() => self.eof(),
             _ => {
                 let found = self.next().map_or("", |t| t.text(self.text));

@@ -41,16 +41,11 @@ fn layer(text: &str) -> Fragment {
 
 fn set(argument: &str) -> Fragment {
     let mut sources = Sources::default();
-    crate::set::parse_set(&mut sources, argument)
-        .unwrap()
-        .fragment
+    crate::set::parse_set(&mut sources, argument).unwrap().fragment
 }
 
 fn dotted(path: &str) -> Dotted {
-    Dotted {
-        path: path.to_owned(),
-        origin: None,
-    }
+    Dotted { path: path.to_owned(), origin: None }
 }
 
 fn vars() -> Vars {
@@ -79,15 +74,11 @@ fn values_know_their_place_at_every_depth() {
         size: "max" // the end
     )"#;
     let sample: Sample = parse(&layer(text), &vars()).unwrap();
-    let Rule::Read(path) = &sample.rules[0].value else {
-        panic!("{:?}", sample.rules)
-    };
+    let Rule::Read(path) = &sample.rules[0].value else { panic!("{:?}", sample.rules) };
     assert_eq!(path.as_str(), "/src/x");
     assert_eq!(slice(text, path.origin), "\"${project}/x\"");
     assert_eq!(slice(text, sample.rules[1].origin), "Both(\"/b\", 3)");
-    let Rule::Both(path, size) = &sample.rules[1].value else {
-        panic!("{:?}", sample.rules)
-    };
+    let Rule::Both(path, size) = &sample.rules[1].value else { panic!("{:?}", sample.rules) };
     assert_eq!(path.as_str(), "/b");
     assert_eq!(*size, Some(Size(3)));
     let stacked = sample.stacked.unwrap();
@@ -101,9 +92,7 @@ fn values_know_their_place_at_every_depth() {
 fn later_values_win_lists_append_and_maps_merge() {
     let merged = merge(&[
         layer(r#"(size: 1, rules: [Read("/a")], labels: {"x": "1", "y": "1"}, inner: (a: 1))"#),
-        layer(
-            r#"(size: 2, rules: [Read("/b")], labels: {"y": "2"}, inner: (b: "1s"), words: "w")"#,
-        ),
+        layer(r#"(size: 2, rules: [Read("/b")], labels: {"y": "2"}, inner: (b: "1s"), words: "w")"#),
         layer(r#"(words: ["v", "u"], parts: {"p": (a: 1)})"#),
         layer(r#"(parts: {"p": (b: "2s"), "q": ()}, as: "1KiB")"#),
     ])
@@ -139,24 +128,9 @@ fn a_set_value_means_what_it_says() {
     assert_eq!(merged.labels["k"].as_str(), "v");
     assert_eq!(merged.path.unwrap().as_str(), "/src/out");
     assert_eq!(merged.r#as.unwrap().value, Size(4096));
-    assert_eq!(
-        merge(&[set("x.choice=Kill")])
-            .unwrap()
-            .choice
-            .unwrap()
-            .value,
-        Choice::Kill
-    );
+    assert_eq!(merge(&[set("x.choice=Kill")]).unwrap().choice.unwrap().value, Choice::Kill);
     // What must stay text does.
-    for value in [
-        "a\"b",
-        "a\\b",
-        "1 // x",
-        "#![enable(implicit_some)]",
-        "), size: (1",
-        "'",
-        "",
-    ] {
+    for value in ["a\"b", "a\\b", "1 // x", "#![enable(implicit_some)]", "), size: (1", "'", ""] {
         let merged = merge(&[set(&format!("x.words={value}"))]).unwrap();
         assert_eq!(merged.words[0].as_str(), value);
         assert!(merged.size.is_none());
@@ -204,21 +178,14 @@ fn a_lock_holds_for_parts_and_wholes() {
 
 #[test]
 fn sections_are_found_and_cleared_by_path() {
-    let mut sample: Sample = parse(
-        &layer(r#"(inner: (a: 1), labels: {"k": "v"}, parts: {"p": (a: 1)}, rules: [Read("/a")])"#),
-        &vars(),
-    )
-    .unwrap();
+    let mut sample: Sample =
+        parse(&layer(r#"(inner: (a: 1), labels: {"k": "v"}, parts: {"p": (a: 1)}, rules: [Read("/a")])"#), &vars())
+            .unwrap();
     assert!(sample.find(&["inner"]).is_some() && sample.find(&["inner", "a"]).is_some());
     assert!(sample.find(&["inner", "b"]).is_none() && sample.find(&["nope"]).is_none());
     assert!(sample.find(&["labels", "k"]).is_some() && sample.find(&["labels", "x"]).is_none());
     assert!(sample.find(&["parts", "p", "a"]).is_some());
-    for path in [
-        &["inner", "a"][..],
-        &["labels", "k"],
-        &["parts", "p", "a"],
-        &["rules"],
-    ] {
+    for path in [&["inner", "a"][..], &["labels", "k"], &["parts", "p", "a"], &["rules"]] {
         sample.clear(path).unwrap();
         assert!(sample.find(path).is_none(), "{path:?}");
     }
@@ -237,8 +204,7 @@ fn an_inner_parse_does_not_disturb_the_outer_one() {
     impl<'de> Deserialize<'de> for Nested {
         fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
             let text = String::deserialize(from)?;
-            let inner: At<Size> =
-                parse(&layer(&text), &Vars::new()).map_err(serde::de::Error::custom)?;
+            let inner: At<Size> = parse(&layer(&text), &Vars::new()).map_err(serde::de::Error::custom)?;
             Ok(Self(inner.value))
         }
     }

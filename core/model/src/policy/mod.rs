@@ -120,8 +120,7 @@ pub fn parse_policy(sources: &Sources, id: SourceId) -> Result<Policy, Diagnosti
     reader.too_long()?;
     reader.version()?;
     let places = Fragment::policy(id, String::new(), 0);
-    let outer: Outer<'_> =
-        parse_text(text, &places, &Vars::new()).map_err(|refusal| refusal.diagnostic)?;
+    let outer: Outer<'_> = parse_text(text, &places, &Vars::new()).map_err(|refusal| refusal.diagnostic)?;
     let mut plugins: Vec<(At<String>, Section)> = Vec::with_capacity(outer.plugins.0.len());
     for (name, raw) in outer.plugins.0 {
         reader.plugin_name(&name, &plugins)?;
@@ -163,10 +162,7 @@ impl Reader<'_> {
         if self.text.len() <= LONGEST {
             return Ok(());
         }
-        Err(Diagnostic::new(format!(
-            "the policy is {} bytes long; at most {LONGEST} are read",
-            self.text.len()
-        )))
+        Err(Diagnostic::new(format!("the policy is {} bytes long; at most {LONGEST} are read", self.text.len())))
     }
 
     /// The version comes before anything else: a policy of a later version may have fields that
@@ -181,15 +177,12 @@ impl Reader<'_> {
                 Kind::Word if depth == 1 && token.text(self.text) == "version" => {
                     let number = tokens.get(index + 2);
                     let found = number.map_or("", |t| t.text(self.text));
-                    if found
-                        .parse::<u64>()
-                        .is_ok_and(|n| n != u64::from(POLICY_VERSION))
-                    {
+                    if found.parse::<u64>().is_ok_and(|n| n != u64::from(POLICY_VERSION)) {
                         let message = format!("policy version {found} is not known");
                         let place = number.map(|t| self.origin(t.start, t.end));
-                        return Err(Diagnostic::new(message).at_opt(place).help(format!(
-                            "this palisade reads version {POLICY_VERSION}; a newer one may read more"
-                        )));
+                        return Err(Diagnostic::new(message)
+                            .at_opt(place)
+                            .help(format!("this palisade reads version {POLICY_VERSION}; a newer one may read more")));
                     }
                     return Ok(());
                 }
@@ -203,40 +196,23 @@ impl Reader<'_> {
         let raw = raw.get_ron();
         let trimmed = &raw[lex::trim(raw)];
         // The text is a slice of the source, so the distance of the two is its offset.
-        let start = trimmed
-            .as_ptr()
-            .addr()
-            .saturating_sub(self.text.as_ptr().addr());
-        Section {
-            text: trimmed.to_owned(),
-            origin: self.origin(start, start + trimmed.len()),
-        }
+        let start = trimmed.as_ptr().addr().saturating_sub(self.text.as_ptr().addr());
+        Section { text: trimmed.to_owned(), origin: self.origin(start, start + trimmed.len()) }
     }
 
-    fn plugin_name(
-        &self,
-        name: &At<String>,
-        before: &[(At<String>, Section)],
-    ) -> Result<(), Diagnostic> {
+    fn plugin_name(&self, name: &At<String>, before: &[(At<String>, Section)]) -> Result<(), Diagnostic> {
         if RESERVED.contains(&name.as_str()) || !valid_plugin_name(name) {
             let message = format!("`{}` cannot be the name of a plugin", name.value);
-            return Err(Diagnostic::new(message).at_opt(name.origin).help(
-                match RESERVED.contains(&name.as_str()) {
-                    true => format!("`{}` is written beside `plugins`, not inside", name.value),
-                    false => {
-                        "use lower-case letters, digits, `-` and `_`, a letter first".to_owned()
-                    }
-                },
-            ));
+            return Err(Diagnostic::new(message).at_opt(name.origin).help(match RESERVED.contains(&name.as_str()) {
+                true => format!("`{}` is written beside `plugins`, not inside", name.value),
+                false => "use lower-case letters, digits, `-` and `_`, a letter first".to_owned(),
+            }));
         }
         match before.iter().find(|(other, _)| other.value == name.value) {
-            Some((first, _)) => Err(Diagnostic::new(format!(
-                "the plugin `{}` is given twice",
-                name.value
-            ))
-            .at_opt(name.origin)
-            .also("first", first.origin)
-            .help("put both into one section: one of them would be ignored")),
+            Some((first, _)) => Err(Diagnostic::new(format!("the plugin `{}` is given twice", name.value))
+                .at_opt(name.origin)
+                .also("first", first.origin)
+                .help("put both into one section: one of them would be ignored")),
             None => Ok(()),
         }
     }
@@ -248,20 +224,16 @@ impl Reader<'_> {
 pub fn valid_plugin_name(name: &str) -> bool {
     name.len() <= 64
         && name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
 }
 
 fn parenthesised(what: &str, section: &Section) -> Result<(), Diagnostic> {
     if section.text.starts_with('(') {
         return Ok(());
     }
-    Err(
-        Diagnostic::new(format!("{what} must be written in parentheses"))
-            .at(section.origin)
-            .help("write `( field: value, ... )`, or `()` for the defaults"),
-    )
+    Err(Diagnostic::new(format!("{what} must be written in parentheses"))
+        .at(section.origin)
+        .help("write `( field: value, ... )`, or `()` for the defaults"))
 }
 
 fn dotted(path: At<String>) -> Result<Dotted, Diagnostic> {
@@ -270,10 +242,7 @@ fn dotted(path: At<String>) -> Result<Dotted, Diagnostic> {
             .at_opt(path.origin)
             .help("write a plugin or `process`, then fields: \"cgroups.memory.max\""));
     }
-    Ok(Dotted {
-        path: path.value,
-        origin: path.origin,
-    })
+    Ok(Dotted { path: path.value, origin: path.origin })
 }
 
 #[cfg(test)]
@@ -288,8 +257,7 @@ mod tests {
 
     #[test]
     fn sections_keep_their_text_and_place() {
-        let text =
-            "Policy(version: 1, plugins: { \"b\": /* x */ ( y: 1 ), \"a\": () }, process: ())";
+        let text = "Policy(version: 1, plugins: { \"b\": /* x */ ( y: 1 ), \"a\": () }, process: ())";
         let policy = parse(text).unwrap();
         let names: Vec<&str> = policy.plugins.iter().map(|(n, _)| n.as_str()).collect();
         assert_eq!(names, ["b", "a"]);

@@ -76,6 +76,4 @@ impl fmt::Display for Endpoint {
     }
 }
 
-unit!(Endpoint, SocketAddr, |addr| Ok::<_, UnitError>(Endpoint(
-    addr
-)));
+unit!(Endpoint, SocketAddr, |addr| Ok::<_, UnitError>(Endpoint(addr)));

@@ -38,10 +38,7 @@ fn name(text: &str, stars: bool) -> Result<String, UnitError> {
         } else {
             "write a whole name such as \"PATH\", without `*` and `=`"
         };
-        return Err(UnitError::new(
-            format!("`{text}` is not the name of an environment variable"),
-            help,
-        ));
+        return Err(UnitError::new(format!("`{text}` is not the name of an environment variable"), help));
     }
     Ok(text.to_owned())
 }
@@ -109,10 +106,7 @@ impl EnvPattern {
 /// secrets. `inherited` is the caller's environment; of a name that is there twice the last one
 /// counts.
 #[must_use]
-pub fn environment(
-    process: &Process,
-    inherited: &[(String, String)],
-) -> (Vec<(String, String)>, Vec<String>) {
+pub fn environment(process: &Process, inherited: &[(String, String)]) -> (Vec<(String, String)>, Vec<String>) {
     let allowed: BTreeSet<&str> = process.secrets.iter().map(|name| name.as_str()).collect();
     let mut kept: BTreeMap<&str, &str> = BTreeMap::new();
     let mut stripped: BTreeSet<&str> = BTreeSet::new();
@@ -124,17 +118,11 @@ pub fn environment(
                 continue;
             }
             EnvRule::Set(pairs) => {
-                kept.extend(
-                    pairs
-                        .iter()
-                        .map(|(name, value)| (name.as_str(), value.as_str())),
-                );
+                kept.extend(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())));
                 continue;
             }
             EnvRule::Inherit => Box::new(|_| true),
-            EnvRule::Keep(patterns) => {
-                Box::new(|name| patterns.iter().any(|pattern| pattern.matches(name)))
-            }
+            EnvRule::Keep(patterns) => Box::new(|name| patterns.iter().any(|pattern| pattern.matches(name))),
         };
         for (name, value) in inherited.iter().filter(|(name, _)| wanted(name)) {
             if looks_secret(name) && !allowed.contains(name.as_str()) {
@@ -146,10 +134,7 @@ pub fn environment(
     }
     stripped.retain(|name| !kept.contains_key(name));
     let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-    (
-        kept.into_iter().map(owned).collect(),
-        stripped.into_iter().map(str::to_owned).collect(),
-    )
+    (kept.into_iter().map(owned).collect(), stripped.into_iter().map(str::to_owned).collect())
 }
 
 /// A word of a name that makes it a secret wherever it stands: `DEPLOY_KEY`, `MYSQL_PWD`.
@@ -202,9 +187,7 @@ fn looks_secret(name: &str) -> bool {
     let upper = name.to_ascii_uppercase();
     upper
         .split(|c: char| !c.is_ascii_alphanumeric())
-        .any(|word| {
-            SECRET_WORDS.contains(&word) || SECRET_ENDS.iter().any(|end| word.ends_with(end))
-        })
+        .any(|word| SECRET_WORDS.contains(&word) || SECRET_ENDS.iter().any(|end| word.ends_with(end)))
 }
 
 #[cfg(test)]
@@ -215,15 +198,10 @@ mod tests {
     use crate::vars::Vars;
 
     fn run(layers: &[&str], inherited: &[&str]) -> (Vec<String>, Vec<String>) {
-        let layers: Vec<Fragment> = layers
-            .iter()
-            .map(|text| Fragment::policy(SourceId(0), *text, 0))
-            .collect();
+        let layers: Vec<Fragment> = layers.iter().map(|text| Fragment::policy(SourceId(0), *text, 0)).collect();
         let process: Process = merge_layers(&layers, &Vars::new()).unwrap();
-        let inherited: Vec<(String, String)> = inherited
-            .iter()
-            .map(|name| ((*name).to_owned(), format!("its {name}")))
-            .collect();
+        let inherited: Vec<(String, String)> =
+            inherited.iter().map(|name| ((*name).to_owned(), format!("its {name}"))).collect();
         let (kept, stripped) = environment(&process, &inherited);
         let shown = |(name, value): (String, String)| format!("{name}={value}");
         (kept.into_iter().map(shown).collect(), stripped)
@@ -237,21 +215,12 @@ mod tests {
     #[test]
     fn rules_compose_over_layers() {
         let (kept, stripped) = run(
-            &[
-                r#"( env: Keep(["PATH", "LC_*"]) )"#,
-                r#"( env: [Set({"A": "1", "PATH": "/bin"}), Keep(["TERM"])] )"#,
-            ],
+            &[r#"( env: Keep(["PATH", "LC_*"]) )"#, r#"( env: [Set({"A": "1", "PATH": "/bin"}), Keep(["TERM"])] )"#],
             &["PATH", "LC_ALL", "LANG", "TERM"],
         );
-        assert_eq!(
-            kept,
-            ["A=1", "LC_ALL=its LC_ALL", "PATH=/bin", "TERM=its TERM"]
-        );
+        assert_eq!(kept, ["A=1", "LC_ALL=its LC_ALL", "PATH=/bin", "TERM=its TERM"]);
         assert!(stripped.is_empty());
-        let (kept, _) = run(
-            &["( env: Inherit )", r#"( env: [Clear, Set({"B": "2"})] )"#],
-            &["PATH"],
-        );
+        let (kept, _) = run(&["( env: Inherit )", r#"( env: [Clear, Set({"B": "2"})] )"#], &["PATH"]);
         assert_eq!(kept, ["B=2"]);
     }
 
@@ -269,10 +238,8 @@ mod tests {
         assert_eq!(kept.len(), 2);
         assert_eq!(stripped, ["SSH_AUTH_SOCK"]);
         // A value that the policy itself gives is no leak.
-        let (kept, stripped) = run(
-            &[r#"( env: [Inherit, Set({"GITHUB_TOKEN": "none", "SSH_AUTH_SOCK": ""})] )"#],
-            &caller,
-        );
+        let (kept, stripped) =
+            run(&[r#"( env: [Inherit, Set({"GITHUB_TOKEN": "none", "SSH_AUTH_SOCK": ""})] )"#], &caller);
         assert_eq!((kept.len(), stripped.len()), (3, 0));
     }
 

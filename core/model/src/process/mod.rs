@@ -8,9 +8,7 @@ use crate::layer::{At, OneOrMany};
 use crate::units::{AbsPath, Bounded, CpuSet, Fd, Mode, Size, Text, Time};
 
 pub use env::{EnvName, EnvPattern, EnvRule, environment};
-pub use rlimits::{
-    Bytes, Count, Micros, Rlimit, RlimitRow, RlimitUnit, Rlimits, Seconds, UNLIMITED,
-};
+pub use rlimits::{Bytes, Count, Micros, Rlimit, RlimitRow, RlimitUnit, Rlimits, Seconds, UNLIMITED};
 pub use values::{Account, Input, Output, Terminal};
 
 crate::layered! {

@@ -92,18 +92,12 @@ impl RlimitUnit for Count {
     const FORMS: &'static str = "a whole number, or \"unlimited\"";
     fn from_text(text: &str) -> Result<u64, UnitError> {
         text.parse().map_err(|_not_a_number| {
-            UnitError::new(
-                format!("`{text}` is not a number"),
-                format!("expected {}", Self::FORMS),
-            )
+            UnitError::new(format!("`{text}` is not a number"), format!("expected {}", Self::FORMS))
         })
     }
     fn from_integer(number: i128) -> Result<u64, UnitError> {
         u64::try_from(number).map_err(|_out_of_range| {
-            UnitError::new(
-                format!("`{number}` is out of range"),
-                format!("expected {}", Self::FORMS),
-            )
+            UnitError::new(format!("`{number}` is out of range"), format!("expected {}", Self::FORMS))
         })
     }
 }
@@ -121,11 +115,7 @@ impl<U> Rlimit<U> {
     /// A limit that was not written in a policy.
     #[must_use]
     pub const fn new(soft: u64, hard: u64) -> Self {
-        Self {
-            soft,
-            hard,
-            unit: PhantomData,
-        }
+        Self { soft, hard, unit: PhantomData }
     }
 }
 

@@ -29,10 +29,7 @@ impl Unit for Account {
         if text.starts_with(first) && text.chars().all(plain) && text.len() <= 256 {
             return Ok(Self::Name(text.to_owned()));
         }
-        Err(UnitError::new(
-            format!("`{text}` is not the name of a user or group"),
-            format!("expected {}", Self::FORMS),
-        ))
+        Err(UnitError::new(format!("`{text}` is not the name of a user or group"), format!("expected {}", Self::FORMS)))
     }
 
     fn from_integer(number: i128) -> Result<Self, UnitError> {
@@ -123,9 +120,7 @@ impl<'de> Deserialize<'de> for Terminal {
                     value.unit_variant()?;
                     return Ok(Terminal::Inherit);
                 }
-                Err(de::Error::custom(
-                    "terminal: is not available in this version\nremove the line",
-                ))
+                Err(de::Error::custom("terminal: is not available in this version\nremove the line"))
             }
         }
         from.deserialize_enum("Terminal", &["Inherit"], Name)

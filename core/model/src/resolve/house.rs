@@ -22,11 +22,7 @@ pub(super) struct Unit {
 
 impl Unit {
     pub(super) fn finish(self, name: String) -> ResolvedPlugin {
-        ResolvedPlugin {
-            name,
-            layers: self.layers,
-            origin: self.origin,
-        }
+        ResolvedPlugin { name, layers: self.layers, origin: self.origin }
     }
 
     /// The lock that forbids to take all of it away.
@@ -65,10 +61,7 @@ impl Verb {
 fn split(dotted: &Dotted) -> (&str, Option<Dotted>) {
     match dotted.path.split_once('.') {
         Some((head, rest)) => {
-            let rest = Dotted {
-                path: rest.to_owned(),
-                origin: dotted.origin,
-            };
+            let rest = Dotted { path: rest.to_owned(), origin: dotted.origin };
             (head, Some(rest))
         }
         None => (&dotted.path, None),
@@ -116,30 +109,20 @@ impl House {
             }
             let message = match whole_tests {
                 true => "`tests` has no parts that can be named".to_owned(),
-                false => format!(
-                    "`{}` names `{head}`, which this policy neither uses nor inherits",
-                    verb.field()
-                ),
+                false => format!("`{}` names `{head}`, which this policy neither uses nor inherits", verb.field()),
             };
-            return Err(Diagnostic::new(message)
-                .at_opt(dotted.origin)
-                .help(match whole_tests {
-                    true => "name all of them, as \"tests\"".to_owned(),
-                    false => suggest(head, &known),
-                }));
+            return Err(Diagnostic::new(message).at_opt(dotted.origin).help(match whole_tests {
+                true => "name all of them, as \"tests\"".to_owned(),
+                false => suggest(head, &known),
+            }));
         }
         Ok(())
     }
 
     /// What a policy drops as a whole it cannot name otherwise.
     fn check_dropped(policy: &Policy) -> Result<(), Diagnostic> {
-        for gone in policy
-            .drop
-            .iter()
-            .filter(|dotted| split(dotted).1.is_none())
-        {
-            let other =
-                paths(policy).find(|(_, dotted)| split(dotted).0 == gone.path && *dotted != gone);
+        for gone in policy.drop.iter().filter(|dotted| split(dotted).1.is_none()) {
+            let other = paths(policy).find(|(_, dotted)| split(dotted).0 == gone.path && *dotted != gone);
             if let Some((verb, dotted)) = other {
                 return Err(Diagnostic::new(format!(
                     "`{}` names `{}`, but this policy drops `{}`",
@@ -168,11 +151,9 @@ impl House {
             };
             let own = own_section(policy, head);
             if verb == Verb::Replace && own.is_none() {
-                return Err(Diagnostic::new(format!(
-                    "`replace` names `{head}`, but this policy has no such section"
-                ))
-                .at_opt(dotted.origin)
-                .help("write the section, or use `drop` to take away what is inherited"));
+                return Err(Diagnostic::new(format!("`replace` names `{head}`, but this policy has no such section"))
+                    .at_opt(dotted.origin)
+                    .help("write the section, or use `drop` to take away what is inherited"));
             }
             if verb == Verb::Drop && own.is_some() {
                 return Err(Diagnostic::new(format!(
@@ -264,8 +245,8 @@ impl House {
         if let Some(lock) = &self.tests_lock {
             return Err(locked("tests", lock, Some(section.origin)));
         }
-        let tests: Vec<At<Test>> = parse_text(&section.text, &section.fragment(), vars)
-            .map_err(|refusal| refusal.diagnostic)?;
+        let tests: Vec<At<Test>> =
+            parse_text(&section.text, &section.fragment(), vars).map_err(|refusal| refusal.diagnostic)?;
         self.tests.extend(tests);
         Ok(())
     }
@@ -288,9 +269,7 @@ impl House {
     pub(super) fn set(&mut self, sources: &mut Sources, argument: &str) -> Result<(), Diagnostic> {
         let setting = parse_set(sources, argument)?;
         let head = setting.head.as_str();
-        let used: Vec<&str> = std::iter::once("process")
-            .chain(self.plugins.keys().map(String::as_str))
-            .collect();
+        let used: Vec<&str> = std::iter::once("process").chain(self.plugins.keys().map(String::as_str)).collect();
         if !used.contains(&head) {
             let help = suggest(head, &used);
             let message = format!("`--set` names `{head}`, which this policy does not use");
@@ -310,9 +289,7 @@ impl House {
 
 fn paths(policy: &Policy) -> impl Iterator<Item = (Verb, &Dotted)> {
     let of = |verb, list| std::iter::repeat(verb).zip(list);
-    of(Verb::Drop, &policy.drop)
-        .chain(of(Verb::Replace, &policy.replace))
-        .chain(of(Verb::Lock, &policy.locked))
+    of(Verb::Drop, &policy.drop).chain(of(Verb::Replace, &policy.replace)).chain(of(Verb::Lock, &policy.locked))
 }
 
 fn own_section(policy: &Policy, head: &str) -> Option<Origin> {

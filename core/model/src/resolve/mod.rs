@@ -74,17 +74,8 @@ pub type Lookup<'a> = dyn FnMut(&str) -> Result<Found, Diagnostic> + 'a;
 /// A policy that cannot be read or found; a circle in `extends`; a path or an argument that leads
 /// nowhere; a change of what is locked; a bad process section or test. The sections of plugins
 /// are not read here.
-pub fn resolve(
-    sources: &mut Sources,
-    request: Request<'_>,
-    lookup: &mut Lookup<'_>,
-) -> Result<Resolved, Diagnostic> {
-    let mut walk = Walk {
-        sources,
-        lookup,
-        path: Vec::new(),
-        chain: Vec::new(),
-    };
+pub fn resolve(sources: &mut Sources, request: Request<'_>, lookup: &mut Lookup<'_>) -> Result<Resolved, Diagnostic> {
+    let mut walk = Walk { sources, lookup, path: Vec::new(), chain: Vec::new() };
     walk.visit(request.policy)?;
     let chain = walk.chain;
     let mut house = House::default();
@@ -101,11 +92,7 @@ pub fn resolve(
         description: description.map(|text| text.value),
         process,
         process_layers: house.process.layers,
-        plugins: house
-            .plugins
-            .into_iter()
-            .map(|(name, unit)| (name.clone(), unit.finish(name)))
-            .collect(),
+        plugins: house.plugins.into_iter().map(|(name, unit)| (name.clone(), unit.finish(name))).collect(),
         tests: house.tests,
         chain: chain.into_iter().map(|(id, _)| id).collect(),
     })
@@ -121,18 +108,11 @@ mod tests {
         let policy = sources.add(policies[0].0, policies[0].1);
         let mut vars = Vars::new();
         vars.set_builtin("home", "/home/ann");
-        let request = Request {
-            policy,
-            sets: sets.iter().map(|&set| set.to_owned()).collect(),
-            vars: &vars,
-        };
+        let request = Request { policy, sets: sets.iter().map(|&set| set.to_owned()).collect(), vars: &vars };
         let resolved = resolve(&mut sources, request, &mut |name| {
             let found = policies.iter().find(|(other, _)| *other == name);
             found
-                .map(|(name, text)| Found {
-                    name: (*name).to_owned(),
-                    text: (*text).to_owned(),
-                })
+                .map(|(name, text)| Found { name: (*name).to_owned(), text: (*text).to_owned() })
                 .ok_or_else(|| Diagnostic::new("not found"))
         });
         resolved.map_err(|error| error.render(&sources))
@@ -147,40 +127,20 @@ mod tests {
     fn bases_come_first_and_once() {
         let resolved = run(
             &[
-                (
-                    "top",
-                    r#"(version: 1, extends: ["left", "right"], plugins: {"p": (a: 4)})"#,
-                ),
-                (
-                    "left",
-                    r#"(version: 1, extends: ["base"], plugins: {"p": (a: 2)})"#,
-                ),
-                (
-                    "right",
-                    r#"(version: 1, extends: ["base"], plugins: {"p": (a: 3)})"#,
-                ),
-                (
-                    "base",
-                    r#"(version: 1, plugins: {"p": (a: 1)}, tests: [Deny(Read("${home}"))])"#,
-                ),
+                ("top", r#"(version: 1, extends: ["left", "right"], plugins: {"p": (a: 4)})"#),
+                ("left", r#"(version: 1, extends: ["base"], plugins: {"p": (a: 2)})"#),
+                ("right", r#"(version: 1, extends: ["base"], plugins: {"p": (a: 3)})"#),
+                ("base", r#"(version: 1, plugins: {"p": (a: 1)}, tests: [Deny(Read("${home}"))])"#),
             ],
             &["p.a=5", "process.nice=3"],
         )
         .unwrap();
-        assert_eq!(
-            texts(&resolved, "p"),
-            ["(a: 1)", "(a: 2)", "(a: 3)", "(a: 4)", "(a: 5)"]
-        );
+        assert_eq!(texts(&resolved, "p"), ["(a: 1)", "(a: 2)", "(a: 3)", "(a: 4)", "(a: 5)"]);
         assert_eq!(resolved.chain.len(), 4);
         assert_eq!(resolved.name, "top");
         assert_eq!(resolved.tests.len(), 1);
         assert_eq!(resolved.process.nice.unwrap().get(), 3);
-        assert!(
-            resolved.plugins["p"]
-                .layers
-                .iter()
-                .all(|l| l.section == "p")
-        );
+        assert!(resolved.plugins["p"].layers.iter().all(|l| l.section == "p"));
     }
 
     #[test]
@@ -207,20 +167,14 @@ mod tests {
     fn parts_reach_the_plugin_even_without_a_section() {
         let resolved = run(
             &[
-                (
-                    "top",
-                    r#"(version: 1, extends: ["base"], drop: ["p.a.b"], locked: ["p.c"])"#,
-                ),
+                ("top", r#"(version: 1, extends: ["base"], drop: ["p.a.b"], locked: ["p.c"])"#),
                 ("base", r#"(version: 1, plugins: {"p": (a: 1)})"#),
             ],
             &[],
         )
         .unwrap();
         let layer = &resolved.plugins["p"].layers[1];
-        assert_eq!(
-            (layer.text.as_str(), layer.drop[0].path.as_str()),
-            ("()", "a.b")
-        );
+        assert_eq!((layer.text.as_str(), layer.drop[0].path.as_str()), ("()", "a.b"));
         assert_eq!(layer.locked[0].path, "c");
     }
 
@@ -258,17 +212,10 @@ mod tests {
         let mut sources = Sources::default();
         let policy = sources.add("0", r#"(version: 1, extends: ["1"])"#);
         let vars = Vars::new();
-        let request = Request {
-            policy,
-            sets: Vec::new(),
-            vars: &vars,
-        };
+        let request = Request { policy, sets: Vec::new(), vars: &vars };
         let said = resolve(&mut sources, request, &mut |name| {
             let next = name.parse::<u32>().unwrap() + 1;
-            Ok(Found {
-                name: name.to_owned(),
-                text: format!("(version: 1, extends: [\"{next}\"])"),
-            })
+            Ok(Found { name: name.to_owned(), text: format!("(version: 1, extends: [\"{next}\"])") })
         });
         assert!(said.unwrap_err().message.contains("more than 32 deep"));
     }

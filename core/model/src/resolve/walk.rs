@@ -56,14 +56,9 @@ impl Walk<'_, '_> {
         let ring = &self.path[start..];
         let mut names: Vec<&str> = ring.iter().map(|(id, _)| self.sources.name(*id)).collect();
         names.extend(names.first().copied());
-        let said = Diagnostic::new(format!(
-            "`extends` goes round in a circle: {}",
-            names.join(" -> ")
-        ))
-        .at_opt(name.origin)
-        .help("a policy cannot build on itself; remove one of these lines");
-        ring[..ring.len() - 1]
-            .iter()
-            .fold(said, |said, (_, place)| said.also("extends", *place))
+        let said = Diagnostic::new(format!("`extends` goes round in a circle: {}", names.join(" -> ")))
+            .at_opt(name.origin)
+            .help("a policy cannot build on itself; remove one of these lines");
+        ring[..ring.len() - 1].iter().fold(said, |said, (_, place)| said.also("extends", *place))
     }
 }

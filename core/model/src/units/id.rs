@@ -25,22 +25,15 @@ impl Unit for Id {
     const FORMS: &'static str = "an id from 0 to 4294967294";
 
     fn from_text(text: &str) -> Result<Self, UnitError> {
-        let number = digits(text).ok_or_else(|| {
-            UnitError::new(
-                format!("`{text}` is not an id"),
-                format!("expected {}", Self::FORMS),
-            )
-        })?;
+        let number = digits(text)
+            .ok_or_else(|| UnitError::new(format!("`{text}` is not an id"), format!("expected {}", Self::FORMS)))?;
         Self::from_integer(number)
     }
 
     fn from_integer(number: i128) -> Result<Self, UnitError> {
         match u32::try_from(number) {
             Ok(id) if id != u32::MAX => Ok(Self(id)),
-            _ => Err(UnitError::new(
-                format!("`{number}` is not an id"),
-                format!("expected {}", Self::FORMS),
-            )),
+            _ => Err(UnitError::new(format!("`{number}` is not an id"), format!("expected {}", Self::FORMS))),
         }
     }
 }
@@ -73,16 +66,12 @@ impl Unit for Mode {
     fn from_text(text: &str) -> Result<Self, UnitError> {
         let octal = text.strip_prefix("0o").unwrap_or(text);
         let plain = (1..=5).contains(&octal.len()) && octal.bytes().all(|b| b.is_ascii_digit());
-        u32::from_str_radix(octal, 8)
-            .ok()
-            .filter(|bits| plain && *bits <= HIGHEST_MODE)
-            .map(Self)
-            .ok_or_else(|| {
-                UnitError::new(
-                    format!("`{text}` is not a file mode"),
-                    "write up to four octal digits in quotes, such as \"0755\"",
-                )
-            })
+        u32::from_str_radix(octal, 8).ok().filter(|bits| plain && *bits <= HIGHEST_MODE).map(Self).ok_or_else(|| {
+            UnitError::new(
+                format!("`{text}` is not a file mode"),
+                "write up to four octal digits in quotes, such as \"0755\"",
+            )
+        })
     }
 
     fn from_integer(number: i128) -> Result<Self, UnitError> {
@@ -123,12 +112,7 @@ impl Unit for Fd {
 
     fn from_text(text: &str) -> Result<Self, UnitError> {
         digits(text).map_or_else(
-            || {
-                Err(UnitError::new(
-                    format!("`{text}` is not a file descriptor"),
-                    format!("expected {}", Self::FORMS),
-                ))
-            },
+            || Err(UnitError::new(format!("`{text}` is not a file descriptor"), format!("expected {}", Self::FORMS))),
             Self::from_integer,
         )
     }
@@ -140,10 +124,9 @@ impl Unit for Fd {
                 "use `stdin`, `stdout` or `stderr` for it",
             )),
             Ok(fd) if fd > 2 => Ok(Self(fd)),
-            _ => Err(UnitError::new(
-                format!("`{number}` is not a file descriptor"),
-                format!("expected {}", Self::FORMS),
-            )),
+            _ => {
+                Err(UnitError::new(format!("`{number}` is not a file descriptor"), format!("expected {}", Self::FORMS)))
+            }
         }
     }
 }
@@ -168,10 +151,7 @@ impl<const LOW: i32, const HIGH: i32> Bounded<LOW, HIGH> {
     }
 
     fn refuse(shown: &str) -> UnitError {
-        UnitError::new(
-            format!("`{shown}` is out of range"),
-            format!("expected a whole number from {LOW} to {HIGH}"),
-        )
+        UnitError::new(format!("`{shown}` is out of range"), format!("expected a whole number from {LOW} to {HIGH}"))
     }
 }
 
@@ -269,11 +249,7 @@ impl fmt::Display for CpuSet {
         let mut rest = self.0.as_slice();
         let mut comma = "";
         while let Some(&first) = rest.first() {
-            let run = rest
-                .iter()
-                .zip(first..)
-                .take_while(|(cpu, expected)| **cpu == *expected)
-                .count();
+            let run = rest.iter().zip(first..).take_while(|(cpu, expected)| **cpu == *expected).count();
             match rest[run - 1] {
                 last if last == first => write!(f, "{comma}{first}")?,
                 last => write!(f, "{comma}{first}-{last}")?,
@@ -294,17 +270,7 @@ mod tests {
     #[test]
     fn ids_are_strict() {
         assert_eq!("1000".parse::<Id>().unwrap().get(), 1000);
-        for text in [
-            "",
-            "-1",
-            "4294967295",
-            "4294967296",
-            "+1",
-            "1e3",
-            " 1",
-            "0x1",
-            "root",
-        ] {
+        for text in ["", "-1", "4294967295", "4294967296", "+1", "1e3", " 1", "0x1", "root"] {
             assert!(text.parse::<Id>().is_err(), "{text}");
         }
     }

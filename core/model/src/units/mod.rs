@@ -30,10 +30,7 @@ pub struct UnitError {
 
 impl UnitError {
     pub(crate) fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            help: help.into(),
-        }
+        Self { message: message.into(), help: help.into() }
     }
 }
 
@@ -55,10 +52,7 @@ pub(crate) trait Unit: Sized {
     fn from_text(text: &str) -> Result<Self, UnitError>;
 
     fn from_integer(number: i128) -> Result<Self, UnitError> {
-        Err(UnitError::new(
-            format!("`{number}` is not in quotes"),
-            format!("expected {}", Self::FORMS),
-        ))
+        Err(UnitError::new(format!("`{number}` is not in quotes"), format!("expected {}", Self::FORMS)))
     }
 }
 
@@ -138,8 +132,6 @@ pub(crate) fn decimal(text: &str, scale: u64) -> Option<u64> {
 
 /// Where the number ends and the unit begins.
 pub(crate) fn split_unit(text: &str) -> (&str, &str) {
-    let at = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
+    let at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     text.split_at(at)
 }

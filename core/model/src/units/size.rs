@@ -8,14 +8,8 @@ use super::{Unit, UnitError, decimal, split_unit, unit};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Size(pub u64);
 
-const BINARY: [(&str, u64); 6] = [
-    ("EiB", 1 << 60),
-    ("PiB", 1 << 50),
-    ("TiB", 1 << 40),
-    ("GiB", 1 << 30),
-    ("MiB", 1 << 20),
-    ("KiB", 1 << 10),
-];
+const BINARY: [(&str, u64); 6] =
+    [("EiB", 1 << 60), ("PiB", 1 << 50), ("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
 
 const DECIMAL: [(&str, u64); 7] = [
     ("B", 1),
@@ -27,30 +21,20 @@ const DECIMAL: [(&str, u64); 7] = [
     ("PB", 1_000_000_000_000_000),
 ];
 
-const SIZE_HELP: &str =
-    "write a size such as \"512MiB\", \"1.5GiB\" (1024) or \"500MB\" (1000), or a number of bytes";
+const SIZE_HELP: &str = "write a size such as \"512MiB\", \"1.5GiB\" (1024) or \"500MB\" (1000), or a number of bytes";
 
 impl Unit for Size {
     const FORMS: &'static str = "a size such as \"512MiB\" or \"2GiB\", or a number of bytes";
 
     fn from_text(text: &str) -> Result<Self, UnitError> {
         let (number, unit) = split_unit(text);
-        let scale = BINARY
-            .iter()
-            .chain(&DECIMAL)
-            .find(|(name, _)| *name == unit || (unit.is_empty() && *name == "B"));
+        let scale = BINARY.iter().chain(&DECIMAL).find(|(name, _)| *name == unit || (unit.is_empty() && *name == "B"));
         let Some((_, scale)) = scale else {
-            return Err(UnitError::new(
-                format!("`{text}` is not a size"),
-                size_help(number, unit),
-            ));
+            return Err(UnitError::new(format!("`{text}` is not a size"), size_help(number, unit)));
         };
-        decimal(number, *scale).map(Size).ok_or_else(|| {
-            UnitError::new(
-                format!("`{text}` is not a whole number of bytes below 16EiB"),
-                SIZE_HELP,
-            )
-        })
+        decimal(number, *scale)
+            .map(Size)
+            .ok_or_else(|| UnitError::new(format!("`{text}` is not a whole number of bytes below 16EiB"), SIZE_HELP))
     }
 
     fn from_integer(number: i128) -> Result<Self, UnitError> {
@@ -74,9 +58,7 @@ fn size_help(number: &str, unit: &str) -> String {
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whole = BINARY
-            .iter()
-            .find(|(_, scale)| self.0 >= *scale && self.0.is_multiple_of(*scale));
+        let whole = BINARY.iter().find(|(_, scale)| self.0 >= *scale && self.0.is_multiple_of(*scale));
         match whole {
             Some((name, scale)) => write!(f, "{}{name}", self.0 / scale),
             None => write!(f, "{}B", self.0),
@@ -109,19 +91,16 @@ fn is_max(text: &str) -> bool {
 }
 
 impl Unit for SizeOrMax {
-    const FORMS: &'static str =
-        "a size such as \"512MiB\", a number of bytes, or \"max\" for no limit";
+    const FORMS: &'static str = "a size such as \"512MiB\", a number of bytes, or \"max\" for no limit";
 
     fn from_text(text: &str) -> Result<Self, UnitError> {
         if is_max(text) {
             return Ok(Self::Max);
         }
-        Size::from_text(text)
-            .map(|size| Self::Bytes(size.0))
-            .map_err(|mut error| {
-                error.help.push_str(", or \"max\" for no limit");
-                error
-            })
+        Size::from_text(text).map(|size| Self::Bytes(size.0)).map_err(|mut error| {
+            error.help.push_str(", or \"max\" for no limit");
+            error
+        })
     }
 
     fn from_integer(number: i128) -> Result<Self, UnitError> {
@@ -136,23 +115,15 @@ impl Unit for CountOrMax {
         if is_max(text) {
             return Ok(Self::Max);
         }
-        decimal(text, 1).map(Self::Count).ok_or_else(|| {
-            UnitError::new(
-                format!("`{text}` is not a number"),
-                format!("expected {}", Self::FORMS),
-            )
-        })
+        decimal(text, 1)
+            .map(Self::Count)
+            .ok_or_else(|| UnitError::new(format!("`{text}` is not a number"), format!("expected {}", Self::FORMS)))
     }
 
     fn from_integer(number: i128) -> Result<Self, UnitError> {
-        u64::try_from(number)
-            .map(Self::Count)
-            .map_err(|_out_of_range| {
-                UnitError::new(
-                    format!("`{number}` is not a count"),
-                    format!("expected {}", Self::FORMS),
-                )
-            })
+        u64::try_from(number).map(Self::Count).map_err(|_out_of_range| {
+            UnitError::new(format!("`{number}` is not a count"), format!("expected {}", Self::FORMS))
+        })
     }
 }
 
@@ -236,22 +207,16 @@ impl Unit for Percent {
     const FORMS: &'static str = "a percentage such as \"50%\" or \"12.5%\"";
 
     fn from_text(text: &str) -> Result<Self, UnitError> {
-        text.strip_suffix('%')
-            .and_then(|number| decimal(number, 100))
-            .map(Percent)
-            .ok_or_else(|| {
-                UnitError::new(
-                    format!("`{text}` is not a percentage"),
-                    "write a percentage such as \"50%\" or \"12.5%\", with two decimal places at most",
-                )
-            })
+        text.strip_suffix('%').and_then(|number| decimal(number, 100)).map(Percent).ok_or_else(|| {
+            UnitError::new(
+                format!("`{text}` is not a percentage"),
+                "write a percentage such as \"50%\" or \"12.5%\", with two decimal places at most",
+            )
+        })
     }
 
     fn from_integer(number: i128) -> Result<Self, UnitError> {
-        Err(UnitError::new(
-            format!("`{number}` has no percent sign"),
-            format!("write \"{number}%\""),
-        ))
+        Err(UnitError::new(format!("`{number}` has no percent sign"), format!("write \"{number}%\"")))
     }
 }
 
@@ -285,11 +250,7 @@ mod tests {
             ("15EiB", 15 << 60, "15EiB"),
         ] {
             let size: Size = text.parse().unwrap();
-            assert_eq!(
-                (size.0, size.to_string().as_str()),
-                (bytes, shown),
-                "{text}"
-            );
+            assert_eq!((size.0, size.to_string().as_str()), (bytes, shown), "{text}");
             assert_eq!(shown.parse(), Ok(size));
         }
     }

@@ -49,8 +49,7 @@ impl Unit for Text {
 }
 
 impl Unit for AbsPath {
-    const FORMS: &'static str =
-        "an absolute path in double quotes such as \"/usr\" or \"${project}\"";
+    const FORMS: &'static str = "an absolute path in double quotes such as \"/usr\" or \"${project}\"";
 
     fn from_text(text: &str) -> Result<Self, UnitError> {
         let path = expanded(text)?;
@@ -60,15 +59,9 @@ impl Unit for AbsPath {
             } else {
                 "start it with `/` or with a variable such as ${project}"
             };
-            return Err(UnitError::new(
-                format!("`{path}` is not an absolute path"),
-                help,
-            ));
+            return Err(UnitError::new(format!("`{path}` is not an absolute path"), help));
         }
-        let parts: Vec<&str> = path
-            .split('/')
-            .filter(|part| !part.is_empty() && *part != ".")
-            .collect();
+        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
         if parts.contains(&"..") {
             return Err(UnitError::new(
                 format!("the path `{path}` contains `..`"),
@@ -79,10 +72,7 @@ impl Unit for AbsPath {
         if clean.len() >= LONGEST_PATH {
             return Err(UnitError::new(
                 format!("the path is {} bytes long", clean.len()),
-                format!(
-                    "the kernel takes paths of at most {} bytes",
-                    LONGEST_PATH - 1
-                ),
+                format!("the kernel takes paths of at most {} bytes", LONGEST_PATH - 1),
             ));
         }
         Ok(Self(clean))
@@ -167,17 +157,7 @@ mod tests {
     #[test]
     fn what_is_not_an_absolute_path_is_refused() {
         let long = format!("/{}", "x".repeat(4095));
-        for text in [
-            "",
-            "usr",
-            "~/x",
-            "/a/../b",
-            "/..",
-            "/a\0b",
-            "${nope}/x",
-            "./x",
-            &long,
-        ] {
+        for text in ["", "usr", "~/x", "/a/../b", "/..", "/a\0b", "${nope}/x", "./x", &long] {
             assert!(text.parse::<AbsPath>().is_err(), "{text}");
         }
         let help = "~/x".parse::<AbsPath>().unwrap_err().help;

@@ -37,9 +37,7 @@ impl Unit for Time {
         let mut rest = text;
         while !rest.is_empty() || largest == u64::MAX {
             let (number, tail) = split_unit(rest);
-            let end = tail
-                .find(|c: char| c.is_ascii_digit())
-                .unwrap_or(tail.len());
+            let end = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
             let (unit, tail) = tail.split_at(end);
             let scale = UNITS.iter().find(|(name, _)| *name == unit);
             let scale = scale.map(|(_, scale)| *scale).ok_or_else(refuse)?;
@@ -48,9 +46,7 @@ impl Unit for Time {
                 return Err(refuse());
             }
             largest = scale;
-            nanos = decimal(number, scale)
-                .and_then(|part| nanos.checked_add(part))
-                .ok_or_else(refuse)?;
+            nanos = decimal(number, scale).and_then(|part| nanos.checked_add(part)).ok_or_else(refuse)?;
             rest = tail;
         }
         Ok(Self(Duration::from_nanos(nanos)))
@@ -64,9 +60,7 @@ impl Unit for Time {
 fn no_unit(number: &str) -> UnitError {
     UnitError::new(
         format!("`{number}` has no unit of time"),
-        format!(
-            "write \"{number}s\" for seconds, \"{number}ms\" for milliseconds or \"{number}min\" for minutes"
-        ),
+        format!("write \"{number}s\" for seconds, \"{number}ms\" for milliseconds or \"{number}min\" for minutes"),
     )
 }
 
@@ -115,21 +109,9 @@ mod tests {
 
     #[test]
     fn what_is_not_a_time_is_refused() {
-        for text in [
-            "",
-            "s",
-            "10",
-            "10 min",
-            "1h1h",
-            "30min1h",
-            "-1s",
-            "1x",
-            "1.s",
-            "1h30",
-            "1hour",
-            "9999999999999d",
-            "1s ",
-        ] {
+        for text in
+            ["", "s", "10", "10 min", "1h1h", "30min1h", "-1s", "1x", "1.s", "1h30", "1hour", "9999999999999d", "1s "]
+        {
             assert!(text.parse::<Time>().is_err(), "{text}");
         }
         assert!("10".parse::<Time>().unwrap_err().help.contains("\"10s\""));

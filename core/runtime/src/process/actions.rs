@@ -2,7 +2,7 @@
 
 use super::steps::{How, Target};
 use super::{Ids, Stdio};
-use palisade_abi::{Action, Context, ErrorContext as _, Error, Evidence};
+use palisade_abi::{Action, Context, Error, ErrorContext as _, Evidence};
 use palisade_sys::limits::{self, Resource, UNLIMITED};
 use palisade_sys::procfs::Proc;
 use palisade_sys::{Errno, fd, ids, process};
@@ -125,7 +125,8 @@ pub(super) struct Affinity(pub(super) Vec<u32>);
 
 impl Action for Affinity {
     fn apply(&mut self, _context: &mut Context<'_>) -> Result<Evidence, Error> {
-        limits::set_affinity(&self.0).map_err(|e| Error::from(e).help("use processors that this host has and the launcher may use"))?;
+        limits::set_affinity(&self.0)
+            .map_err(|e| Error::from(e).help("use processors that this host has and the launcher may use"))?;
         // What is not online or not allowed is left out by the kernel in silence.
         same("the set of processors", &self.0, &limits::get_affinity()?)
     }
@@ -158,7 +159,10 @@ impl Action for RaiseLimit {
             .ok_or_else(|| Error::policy(format!("`{}` is no resource of getrlimit(2)", self.name)))?;
         limits::set_rlimit(resource, self.soft, self.hard).map_err(|e| {
             let (_, now) = limits::get_rlimit(resource).unwrap_or((UNLIMITED, UNLIMITED));
-            let help = format!("the hard limit is {} now; raising it needs CAP_SYS_RESOURCE on the host", show_limits(now, now));
+            let help = format!(
+                "the hard limit is {} now; raising it needs CAP_SYS_RESOURCE on the host",
+                show_limits(now, now)
+            );
             Error::from(e).help(help)
         })?;
         same(self.name, &(self.soft, self.hard), &limits::get_rlimit(resource)?)

@@ -119,7 +119,8 @@ impl Ids {
                 Account::Id(id) => ids::lookup_uid(id.get()),
                 Account::Name(name) => ids::lookup_user(name),
             };
-            let known = known.map_err(|e| Trouble::call(format!("the user {} could not be looked up", user.value), &e))?;
+            let known =
+                known.map_err(|e| Trouble::call(format!("the user {} could not be looked up", user.value), &e))?;
             (found.uid, found.gid) = match (&user.value, known) {
                 (_, Some(user)) => (Some(user.uid), Some(user.gid)),
                 // An id needs no entry; its group is the one of the same number, as for most users.

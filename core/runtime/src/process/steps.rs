@@ -82,7 +82,11 @@ impl Own {
             let Some((Some(target), origin)) = asked else { continue };
             let words = format!("opens {} as {name}", target.path.display());
             let open = OpenStdio { number, target, stdio: Rc::clone(&self.stdio) };
-            steps.push(Step::new(Stage::Prepare, words, open).why("a path of the host, opened with the launcher's rights").origin(origin));
+            steps.push(
+                Step::new(Stage::Prepare, words, open)
+                    .why("a path of the host, opened with the launcher's rights")
+                    .origin(origin),
+            );
         }
         steps
     }
@@ -94,7 +98,9 @@ impl Own {
             let install = InstallStdio { stdio: Rc::clone(&self.stdio) };
             let limit = process.output_limit.as_ref();
             let words = match limit {
-                Some(limit) => format!("connects standard input, output and error; at most {} may come out", limit.value),
+                Some(limit) => {
+                    format!("connects standard input, output and error; at most {} may come out", limit.value)
+                }
                 None => "connects standard input, output and error".to_owned(),
             };
             Step::new(Stage::Drop, words, install).origin(limit.and_then(|limit| limit.origin))
@@ -120,8 +126,11 @@ impl Own {
         let action = Directory { named, own };
         let step = Step::new(Stage::Build, words, action).origin(self.process.cwd.as_ref().and_then(|cwd| cwd.origin));
         // The view must be complete, whoever builds it.
-        let plugins = host.fact("plugins").unwrap_or_default().split(' ').filter(|name| !name.is_empty() && *name != CORE);
-        plugins.fold(step, |step, plugin| step.after(plugin)).why("the last word on the view: a directory outside of it would be a way out")
+        let plugins =
+            host.fact("plugins").unwrap_or_default().split(' ').filter(|name| !name.is_empty() && *name != CORE);
+        plugins
+            .fold(step, |step, plugin| step.after(plugin))
+            .why("the last word on the view: a directory outside of it would be a way out")
     }
 
     fn attributes(&self) -> Vec<Step> {
@@ -133,7 +142,9 @@ impl Own {
         }
         if let Some(nice) = &process.nice {
             let action = Nice(nice.value.get());
-            steps.push(Step::new(Stage::Drop, format!("sets the nice value to {}", nice.value), action).origin(nice.origin));
+            steps.push(
+                Step::new(Stage::Drop, format!("sets the nice value to {}", nice.value), action).origin(nice.origin),
+            );
         }
         for row in process.rlimits.rows() {
             let words = format!("limits {} to {}", row.name, super::actions::show_limits(row.soft, row.hard));
@@ -158,6 +169,10 @@ impl Own {
         let words = format!("becomes {}", [uid, gid].into_iter().flatten().collect::<Vec<_>>().join(", "));
         let origin = ids.origin;
         let by_root = host.uid().is_ok_and(|uid| uid == 0);
-        Some(Step::new(Stage::Drop, words, Become { ids, by_root }).origin(origin).why("after the last thing that needs the launcher's ids, and before the capabilities go"))
+        Some(
+            Step::new(Stage::Drop, words, Become { ids, by_root })
+                .origin(origin)
+                .why("after the last thing that needs the launcher's ids, and before the capabilities go"),
+        )
     }
 }

@@ -20,7 +20,8 @@ use crate::{fd, raw};
 pub enum Program<'a> {
     /// A path in this process's view.
     Path(&'a CStr),
-    /// An open file, such as a sealed memfd. A script needs one without close-on-exec.
+    /// An open file, such as a sealed memfd. A script needs one without close-on-exec, and a /dev/fd: its
+    /// interpreter opens it again by that name.
     Fd(BorrowedFd<'a>),
 }
 

@@ -13,6 +13,4 @@ pub use attributes::{
 };
 pub use clone::{Cloned, clone3, fork, thread_count};
 pub use exec::{Program, ProgramError, exec, exit_now, find_program};
-pub use wait::{
-    Ended, Target, Usage, WaitStatus, kill, pidfd_open, pidfd_send_signal, wait_any, waitid,
-};
+pub use wait::{Ended, Target, Usage, WaitStatus, kill, pidfd_open, pidfd_send_signal, wait_any, waitid};

@@ -1,0 +1,354 @@
+//! What can be said on the command line.
+
+use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueHint};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Run programs under isolation policies
+///
+/// palisade runs a command under a named policy. The policy chooses isolation plugins and gives each its limits;
+/// palisade puts them in force, proves that they are, and only then starts the command.
+#[derive(Debug, Parser)]
+#[command(name = "palisade", version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    Run(Run),
+    Plan(Plan),
+    Doctor(Doctor),
+    #[command(subcommand)]
+    Policy(PolicyVerb),
+    #[command(subcommand)]
+    Plugin(PluginVerb),
+    Completions(Completions),
+    Man(Man),
+}
+
+/// Run a command under a policy
+///
+/// Loads the plugins that the policy names, builds the isolation, reads back from the kernel that it is in force,
+/// and starts the command. Where any of that cannot be done nothing is started, unless the policy itself says
+/// that a line may fail. Options of palisade stand before the command; from its first word on everything belongs
+/// to the command.
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) inputs: Inputs,
+    /// Write a report as JSON when all is over: to a file, to standard output (-), or to an open descriptor
+    #[arg(long, value_name = "FILE|-|fd:N", value_hint = ValueHint::FilePath)]
+    pub(crate) report: Option<OsString>,
+    /// Say on standard error what is done, as it is done
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    #[command(flatten)]
+    pub(crate) workload: Workload,
+}
+
+/// Show what `run` would do, without doing it
+///
+/// Prints every step in the order in which it would be done: its stage and why that comes where it does, the
+/// plugin, the step in words, the policy line that it comes from, and the reason. Nothing is touched.
+#[derive(Debug, Args)]
+pub(crate) struct Plan {
+    #[command(flatten)]
+    pub(crate) inputs: Inputs,
+    #[command(flatten)]
+    pub(crate) form: Form,
+    #[command(flatten)]
+    pub(crate) workload: Workload,
+}
+
+/// Say what this host offers, what is missing, and how to get it
+///
+/// Asks every plugin what it finds of what it needs, and tries which of the policies that ship can be used. Root
+/// sees what root gets and what an ordinary user gets (the one behind sudo, or uid 65534); an ordinary user sees
+/// what it gets itself and what more privileges would add.
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Only these plugins
+    #[arg(value_name = "PLUGIN")]
+    pub(crate) plugins: Vec<String>,
+    #[command(flatten)]
+    pub(crate) plugin_dirs: PluginDirs,
+    #[command(flatten)]
+    pub(crate) form: Form,
+}
+
+/// List, show and check policies
+///
+/// Policies are found by name in the directories below, then among those that are built in; a file is used by its
+/// path only where the argument holds a `/`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyVerb {
+    List(PolicyList),
+    Show(PolicyShow),
+    Check(PolicyCheck),
+}
+
+/// List the policies that can be found by name
+///
+/// Shows each policy with its description and where it stands. Of several with one name the first that would be
+/// found is shown.
+#[derive(Debug, Args)]
+pub(crate) struct PolicyList {
+    #[command(flatten)]
+    pub(crate) policy_dirs: PolicyDirs,
+    #[command(flatten)]
+    pub(crate) form: Form,
+}
+
+/// Show a policy
+///
+/// Prints the policy's text as it stands. With --resolved: every section with all the layers that make it up, base
+/// first, each with its place, after `extends`, `drop`, `replace`, --set and --var.
+#[derive(Debug, Args)]
+pub(crate) struct PolicyShow {
+    /// The policy: a name, or a path that holds a `/`
+    #[arg(value_name = "NAME|PATH", value_hint = ValueHint::AnyPath)]
+    pub(crate) name: String,
+    /// Show the layers of every section
+    #[arg(long)]
+    pub(crate) resolved: bool,
+    #[command(flatten)]
+    pub(crate) layers: Layers,
+    #[command(flatten)]
+    pub(crate) policy_dirs: PolicyDirs,
+    #[command(flatten)]
+    pub(crate) form: Form,
+}
+
+/// Check policies without running anything
+///
+/// Reads each policy with everything that it extends, and lets every plugin judge its own section. A mistake is
+/// shown with its line. All policies are checked, also after one that is wrong.
+#[derive(Debug, Args)]
+pub(crate) struct PolicyCheck {
+    /// The policies: paths, or names without a dot or a `/`
+    #[arg(value_name = "FILE", required = true, value_hint = ValueHint::FilePath)]
+    pub(crate) files: Vec<String>,
+    #[command(flatten)]
+    pub(crate) layers: Layers,
+    #[command(flatten)]
+    pub(crate) dirs: Dirs,
+    #[command(flatten)]
+    pub(crate) form: Form,
+}
+
+/// List, describe and verify plugins
+///
+/// A plugin is a file `libpalisade_NAME.so` in one of the directories below. What it says about itself is read
+/// from the file; nothing of it runs before it is known to be trusted.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PluginVerb {
+    List(PluginList),
+    Info(PluginInfo),
+    Verify(PluginVerify),
+}
+
+/// List the plugins that can be found
+///
+/// Shows each plugin with its version and its summary, or why it would be refused. Nothing of a plugin runs.
+#[derive(Debug, Args)]
+pub(crate) struct PluginList {
+    #[command(flatten)]
+    pub(crate) plugin_dirs: PluginDirs,
+    #[command(flatten)]
+    pub(crate) form: Form,
+}
+
+/// Describe a plugin
+///
+/// Shows the stages in which it acts, the privileges and kernel features that it uses, what it cannot stop, and
+/// the reference of its section in a policy. Nothing of the plugin runs.
+#[derive(Debug, Args)]
+pub(crate) struct PluginInfo {
+    /// The plugin
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) plugin_dirs: PluginDirs,
+    #[command(flatten)]
+    pub(crate) form: Form,
+}
+
+/// Check plugins in full and remember the result
+///
+/// Does every check again that a first use does: owner and permissions of the file and of all directories above it,
+/// the file's structure, its version, the layout of all types of the seam. What passes is remembered, so that later
+/// launches load it faster, for as long as the file does not change.
+#[derive(Debug, Args)]
+pub(crate) struct PluginVerify {
+    /// Only this plugin
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) plugin_dirs: PluginDirs,
+    #[command(flatten)]
+    pub(crate) form: Form,
+}
+
+/// Print completions for a shell
+///
+/// Prints a script on standard output that lets the shell complete palisade's verbs and options.
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Print the manual page
+///
+/// Prints one page, in roff, for palisade with all its verbs.
+#[derive(Debug, Args)]
+pub(crate) struct Man {}
+
+#[derive(Debug, Args)]
+pub(crate) struct Inputs {
+    /// The policy: a name, or a path that holds a `/`
+    #[arg(short, long, value_name = "NAME|PATH", default_value = "default", value_hint = ValueHint::AnyPath)]
+    pub(crate) policy: String,
+    #[command(flatten)]
+    pub(crate) layers: Layers,
+    #[command(flatten)]
+    pub(crate) dirs: Dirs,
+}
+
+/// What the caller adds to a policy.
+#[derive(Debug, Args)]
+pub(crate) struct Layers {
+    /// Set one field of the policy, as a last layer: cgroups.memory.max=1GiB
+    #[arg(long = "set", value_name = "FIELD=VALUE")]
+    pub(crate) sets: Vec<String>,
+    /// Define a variable that the policy uses as ${NAME}
+    #[arg(long = "var", value_name = "NAME=VALUE", value_parser = pair)]
+    pub(crate) vars: Vec<(String, String)>,
+}
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct Dirs {
+    #[command(flatten)]
+    pub(crate) policies: PolicyDirs,
+    #[command(flatten)]
+    pub(crate) plugins: PluginDirs,
+}
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct PolicyDirs {
+    /// Look for policies here first; may be given several times
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) policy_dir: Vec<PathBuf>,
+}
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct PluginDirs {
+    /// Look for plugins here first; may be given several times
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) plugin_dir: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Form {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Workload {
+    /// The command with its arguments; where it is left out, the one that the policy names
+    // No `allow_hyphen_values`: a mistyped option before the command would become the command.
+    #[arg(
+        value_name = "COMMAND",
+        trailing_var_arg = true,
+        action = ArgAction::Append,
+        value_hint = ValueHint::CommandWithArguments
+    )]
+    pub(crate) command: Vec<OsString>,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("it has no `=`: write NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// The whole tree of verbs, without what [`crate::help`] adds.
+pub(crate) fn tree() -> clap::Command {
+    Cli::command()
+}
+
+/// Reads the command line.
+///
+/// # Errors
+/// It is wrong, or asks for help: what to print.
+pub(crate) fn parse(argv: Vec<OsString>) -> Result<Verb, clap::Error> {
+    // The verb that is called often, and whose time is the workload's, without building the others. Whatever this
+    // does not understand, the whole tree judges.
+    if argv.get(1).is_some_and(|verb| verb == "run")
+        && let Some(run) = parse_run(&argv[1..])
+    {
+        return Ok(Verb::Run(run));
+    }
+    let mut matches = crate::help::dressed(tree()).try_get_matches_from(argv)?;
+    Ok(Cli::from_arg_matches_mut(&mut matches)?.verb)
+}
+
+fn parse_run(argv: &[OsString]) -> Option<Run> {
+    let command = Run::augment_args(clap::Command::new("run")).disable_help_flag(true);
+    let mut matches = command.try_get_matches_from(argv).ok()?;
+    Run::from_arg_matches_mut(&mut matches).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(line: &[&str]) -> Result<Run, clap::Error> {
+        let argv = ["palisade", "run"].iter().chain(line).map(OsString::from).collect();
+        match parse(argv)? {
+            Verb::Run(run) => Ok(run),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_tree_is_sound() {
+        tree().debug_assert();
+        crate::help::dressed(tree()).debug_assert();
+    }
+
+    #[test]
+    fn from_the_first_word_on_all_is_the_commands() {
+        let words = |line: &[&str]| run(line).unwrap().workload.command;
+        assert_eq!(words(&["ls", "-v", "--policy", "x"]), ["ls", "-v", "--policy", "x"]);
+        assert_eq!(words(&["--", "-v"]), ["-v"]);
+        assert_eq!(words(&["-v", "sh", "-c", "a", "--", "b"]), ["sh", "-c", "a", "--", "b"]);
+        assert_eq!(words(&["--", "sh", "--", "b", "--help"]), ["sh", "--", "b", "--help"]);
+        assert_eq!(words(&["ls", "--help"]), ["ls", "--help"]);
+        assert!(words(&["-v"]).is_empty());
+    }
+
+    #[test]
+    fn options_come_before() {
+        let line = ["--policy", "judge", "--set", "a.b=c", "--set=d=-1", "--var", "k=v=w", "--report", "-", "-v", "x"];
+        let run = run(&line).unwrap();
+        assert_eq!(run.inputs.policy, "judge");
+        assert_eq!(run.inputs.layers.sets, ["a.b=c", "d=-1"]);
+        assert_eq!(run.inputs.layers.vars, [("k".to_owned(), "v=w".to_owned())]);
+        assert_eq!(run.report.unwrap(), "-");
+        assert!(run.verbose);
+    }
+
+    /// A mistyped option must not become a command that runs under the default policy.
+    #[test]
+    fn a_mistyped_option_is_an_error() {
+        let error = run(&["--polcy", "untrusted", "make"]).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("--policy"), "{error}");
+        assert!(run(&["--var", "x", "make"]).is_err());
+    }
+}

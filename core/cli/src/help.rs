@@ -1,0 +1,281 @@
+//! What `--help` and the manual say below the options: examples, exit codes, files.
+
+use crate::panics::BROKEN;
+use palisade_runtime::model::exit::{EXIT_CODES, ExitCode};
+
+/// What is said of one verb.
+pub(crate) struct Page {
+    /// The verb, and the verb below it.
+    pub(crate) path: &'static [&'static str],
+    /// Command lines, each with what it is for.
+    pub(crate) examples: &'static [(&'static str, &'static str)],
+    codes: &'static [u8],
+    /// What a code means for this verb, where that is more than its general meaning.
+    notes: &'static [(u8, &'static str)],
+    pub(crate) files: &'static [(&'static str, &'static str)],
+}
+
+type File = (&'static str, &'static str);
+const POLICY_USER: File =
+    ("~/.config/palisade/policies/NAME.ron", "policies of the user; not looked at as root ($XDG_CONFIG_HOME)");
+const POLICY_HOST: File =
+    ("/etc/palisade/policies/NAME.ron", "policies of this host; those that are built in come last");
+const PLUGIN_NEAR: File =
+    ("BIN/, BIN/../lib/palisade/plugins/", "plugins beside the program, as a build leaves them, and below its prefix");
+const PLUGIN_HOST: File = ("/usr/local/lib/palisade/plugins/, /usr/lib/palisade/plugins/", "plugins of this host");
+const PLUGIN_USER: File =
+    ("~/.local/share/palisade/plugins/", "plugins of the user; not looked at as root ($XDG_DATA_HOME)");
+const LOCK_ROOT: File = ("/var/lib/palisade/plugins.lock", "which plugins were checked, for root");
+const LOCK_USER: File = ("~/.local/state/palisade/plugins.lock", "the same for a user ($XDG_STATE_HOME)");
+
+const POLICY_FILES: &[File] = &[POLICY_USER, POLICY_HOST];
+const PLUGIN_FILES: &[File] = &[PLUGIN_NEAR, PLUGIN_HOST, PLUGIN_USER, LOCK_ROOT, LOCK_USER];
+const ALL_FILES: &[File] = &[POLICY_USER, POLICY_HOST, PLUGIN_NEAR, PLUGIN_HOST, PLUGIN_USER, LOCK_ROOT, LOCK_USER];
+
+const OK: u8 = ExitCode::OK;
+const USAGE: u8 = ExitCode::USAGE;
+const POLICY: u8 = ExitCode::POLICY;
+const PLUGIN: u8 = ExitCode::PLUGIN;
+const HOST: u8 = ExitCode::HOST;
+
+const EVERY: &[u8] = &[
+    OK,
+    USAGE,
+    POLICY,
+    PLUGIN,
+    HOST,
+    ExitCode::SETUP,
+    ExitCode::LIMIT,
+    ExitCode::TIMED_OUT,
+    BROKEN,
+    ExitCode::NOT_EXECUTABLE,
+    ExitCode::NOT_FOUND,
+    128,
+];
+
+/// Every verb.
+pub(crate) const PAGES: &[Page] = &[
+    Page {
+        path: &["run"],
+        examples: &[
+            ("palisade run -- make", "under the policy `default`"),
+            ("palisade run --policy untrusted -- ./converter in.pdf out.png", "a program that is not trusted"),
+            (
+                "palisade run -p judge --set process.timeout=2s --report - -- ./solution",
+                "with a limit of one's own, and a report",
+            ),
+            ("palisade run -v -p ./my.ron --var data=/srv/data -- sh", "a policy by its path; the steps are shown"),
+        ],
+        codes: EVERY,
+        notes: &[(OK, "or any other code: the workload's own")],
+        files: ALL_FILES,
+    },
+    Page {
+        path: &["plan"],
+        examples: &[
+            ("palisade plan --policy untrusted", "what would be done"),
+            ("palisade plan -p build --json -- make", "the same for a program to read"),
+        ],
+        codes: &[OK, USAGE, POLICY, PLUGIN, HOST],
+        notes: &[],
+        files: ALL_FILES,
+    },
+    Page {
+        path: &["doctor"],
+        examples: &[
+            ("palisade doctor", "for all plugins"),
+            ("sudo palisade doctor cgroups --json", "one plugin, for root and for the user behind sudo"),
+        ],
+        codes: &[OK, USAGE, PLUGIN, HOST],
+        notes: &[
+            (OK, "every policy that ships can be used by who asks; of plugins that are named nothing is missing"),
+            (PLUGIN, "a plugin cannot be used at all"),
+            (HOST, "something that is needed for that is missing"),
+        ],
+        files: PLUGIN_FILES,
+    },
+    Page {
+        path: &["policy"],
+        examples: &[("palisade policy list", ""), ("palisade policy show untrusted", "")],
+        codes: &[OK, USAGE, POLICY],
+        notes: &[],
+        files: POLICY_FILES,
+    },
+    Page {
+        path: &["policy", "list"],
+        examples: &[("palisade policy list", ""), ("palisade policy list --json --policy-dir ./policies", "")],
+        codes: &[OK, USAGE],
+        notes: &[],
+        files: POLICY_FILES,
+    },
+    Page {
+        path: &["policy", "show"],
+        examples: &[
+            ("palisade policy show untrusted", "as it is written, with the reason of each line"),
+            ("palisade policy show build --resolved --set cgroups.memory.max=1GiB", "what it is made of"),
+        ],
+        codes: &[OK, USAGE, POLICY],
+        notes: &[],
+        files: POLICY_FILES,
+    },
+    Page {
+        path: &["policy", "check"],
+        examples: &[
+            ("palisade policy check policies/*.ron", "files"),
+            ("palisade policy check untrusted --json", "a policy by its name"),
+        ],
+        codes: &[OK, USAGE, POLICY, PLUGIN, HOST],
+        notes: &[
+            (OK, "all are good"),
+            (POLICY, "one is wrong"),
+            (PLUGIN, "none is wrong, but a plugin is missing or cannot be used"),
+            (HOST, "none is wrong, but this host cannot do what one requires"),
+        ],
+        files: ALL_FILES,
+    },
+    Page {
+        path: &["plugin"],
+        examples: &[("palisade plugin list", ""), ("palisade plugin info landlock", "")],
+        codes: &[OK, USAGE, PLUGIN],
+        notes: &[],
+        files: PLUGIN_FILES,
+    },
+    Page {
+        path: &["plugin", "list"],
+        examples: &[("palisade plugin list", ""), ("palisade plugin list --json --plugin-dir ./target/release", "")],
+        codes: &[OK, USAGE, PLUGIN],
+        notes: &[(PLUGIN, "there is none, or one would be refused")],
+        files: PLUGIN_FILES,
+    },
+    Page {
+        path: &["plugin", "info"],
+        examples: &[
+            ("palisade plugin info landlock", "every option, explained"),
+            ("palisade plugin info seccomp --json", ""),
+        ],
+        codes: &[OK, USAGE, PLUGIN],
+        notes: &[],
+        files: PLUGIN_FILES,
+    },
+    Page {
+        path: &["plugin", "verify"],
+        examples: &[
+            ("sudo palisade plugin verify", "all of them, after an installation"),
+            ("palisade plugin verify seccomp", "one"),
+        ],
+        codes: &[OK, USAGE, PLUGIN],
+        notes: &[(OK, "all are good"), (PLUGIN, "one is refused")],
+        files: PLUGIN_FILES,
+    },
+    Page {
+        path: &["completions"],
+        examples: &[
+            ("palisade completions bash > /etc/bash_completion.d/palisade", ""),
+            ("palisade completions zsh > ~/.zfunc/_palisade", ""),
+            ("palisade completions fish > ~/.config/fish/completions/palisade.fish", ""),
+        ],
+        codes: &[OK, USAGE],
+        notes: &[],
+        files: &[],
+    },
+    Page {
+        path: &["man"],
+        examples: &[
+            ("palisade man | man -l -", "read it"),
+            ("palisade man > /usr/local/share/man/man1/palisade.1", "install it"),
+        ],
+        codes: &[OK, USAGE],
+        notes: &[],
+        files: &[],
+    },
+];
+
+impl Page {
+    /// Exit codes with their meanings.
+    pub(crate) fn codes(&self) -> Vec<(String, String)> {
+        let rows = EXIT_CODES.iter().filter(|(code, ..)| self.codes.contains(code) || *code == BROKEN);
+        rows.map(|(code, name, meaning)| {
+            let note = self.notes.iter().find(|(noted, _)| noted == code);
+            let meaning = match note {
+                Some((_, note)) if note.starts_with("or ") => format!("{meaning}; {note}"),
+                Some((_, note)) => (*note).to_owned(),
+                None => (*meaning).to_owned(),
+            };
+            let number = if *code == 128 { "128+n".to_owned() } else { code.to_string() };
+            (number, format!("{name}: {meaning}"))
+        })
+        .collect()
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::from("Examples:\n");
+        for (line, what) in self.examples {
+            text += &match what.is_empty() {
+                true => format!("  {line}\n"),
+                false => format!("  {line}\n      {what}\n"),
+            };
+        }
+        text += "\nExit codes:\n";
+        for (code, meaning) in self.codes() {
+            text += &format!("  {code:5}  {meaning}\n");
+        }
+        if !self.files.is_empty() {
+            text += "\nFiles:\n";
+            for (path, what) in self.files {
+                text += &format!("  {path}\n      {what}\n");
+            }
+        }
+        text
+    }
+}
+
+/// The page of a verb.
+pub(crate) fn page(path: &[&str]) -> Option<&'static Page> {
+    PAGES.iter().find(|page| page.path == path)
+}
+
+/// Adds the pages to a tree of verbs.
+pub(crate) fn dressed(command: clap::Command) -> clap::Command {
+    PAGES.iter().fold(command, |command, page| dress(command, page.path, page))
+}
+
+fn dress(command: clap::Command, path: &[&str], page: &Page) -> clap::Command {
+    match path.split_first() {
+        Some((verb, below)) => command.mut_subcommand(verb, |command| dress(command, below, page)),
+        None => command.after_long_help(page.text()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn every_path(command: &clap::Command, above: &[String], all: &mut Vec<Vec<String>>) {
+        for verb in command.get_subcommands() {
+            let path: Vec<String> = above.iter().cloned().chain([verb.get_name().to_owned()]).collect();
+            every_path(verb, &path, all);
+            all.push(path);
+        }
+    }
+
+    #[test]
+    fn every_verb_has_a_page() {
+        let mut all = Vec::new();
+        every_path(&crate::args::tree(), &[], &mut all);
+        assert_eq!(all.len(), PAGES.len());
+        for path in all {
+            let path: Vec<&str> = path.iter().map(String::as_str).collect();
+            assert!(page(&path).is_some(), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn every_code_is_told_and_run_tells_all() {
+        let run = page(&["run"]).unwrap();
+        assert_eq!(run.codes().len(), EXIT_CODES.len());
+        assert!(
+            PAGES.iter().all(|page| { page.codes.iter().all(|c| EXIT_CODES.iter().any(|(known, ..)| known == c)) })
+        );
+        assert!(run.text().contains("128+n"));
+    }
+}

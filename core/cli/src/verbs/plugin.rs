@@ -1,0 +1,170 @@
+//! `palisade plugin`: what is there, what it says of itself, whether it is sound.
+
+use super::{Said, show};
+use crate::args::{PluginDirs, PluginInfo, PluginList, PluginVerb, PluginVerify, PolicyDirs};
+use crate::{ask, out};
+use palisade_runtime::model::exit::ExitCode;
+use palisade_runtime::{Candidate, Kind, Palisade, Trouble};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+pub(super) fn plugin(verb: PluginVerb) -> Result<Said, Trouble> {
+    match verb {
+        PluginVerb::List(args) => list(&args),
+        PluginVerb::Info(args) => info(&args),
+        PluginVerb::Verify(args) => verify(&args),
+    }
+}
+
+pub(super) fn open(dirs: &PluginDirs) -> Result<Palisade, Trouble> {
+    ask::open(&PolicyDirs::default(), dirs)
+}
+
+/// All plugins that are there; that there is none is an error, because nothing can be run then.
+pub(super) fn names(palisade: &mut Palisade) -> Result<Vec<String>, Trouble> {
+    let names = palisade.plugins().names();
+    if !names.is_empty() {
+        return Ok(names);
+    }
+    let dirs: Vec<String> = palisade.plugins().dirs().iter().map(|dir| dir.display().to_string()).collect();
+    Err(Trouble::new(Kind::Plugin, "there is no plugin")
+        .row("file", format!("libpalisade_*.so in {}", dirs.join(", ")))
+        .row("help", "install palisade's plugins into one of these, or name their directory with --plugin-dir"))
+}
+
+/// One plugin in a list.
+#[derive(Serialize)]
+struct Listed {
+    name: String,
+    version: Option<String>,
+    summary: Option<String>,
+    path: Option<String>,
+    sha256: Option<String>,
+    /// Why it would be refused.
+    error: Option<String>,
+    /// The same in one line.
+    #[serde(skip)]
+    why: String,
+}
+
+impl Listed {
+    fn new(name: String, found: Result<Candidate, Trouble>) -> Self {
+        let none =
+            Self { name, version: None, summary: None, path: None, sha256: None, error: None, why: String::new() };
+        match found {
+            Ok(found) => Self {
+                version: Some(found.manifest.version),
+                summary: Some(found.manifest.summary),
+                path: Some(found.path.display().to_string()),
+                sha256: Some(found.sha256),
+                ..none
+            },
+            Err(trouble) => Self { error: Some(trouble.to_string()), why: trouble.message, ..none },
+        }
+    }
+}
+
+fn list(args: &PluginList) -> Result<Said, Trouble> {
+    let mut palisade = open(&args.plugin_dirs)?;
+    let names = names(&mut palisade)?;
+    let found = |name: String| {
+        let candidate = palisade.plugins().candidate(&name);
+        Listed::new(name, candidate)
+    };
+    let all: Vec<Listed> = names.into_iter().map(found).collect();
+    let code = if all.iter().any(|one| one.error.is_some()) { ExitCode::PLUGIN } else { ExitCode::OK };
+    if args.form.json {
+        return Ok(Said::json(&all)?.code(code));
+    }
+    let width = show::widest(all.iter().map(|one| one.name.as_str()));
+    let mut text = String::new();
+    for one in &all {
+        let version = one.version.as_deref().unwrap_or("refused");
+        let summary = one.summary.as_ref().unwrap_or(&one.why);
+        show::line(&mut text, format_args!("{:width$}  {version:8}  {summary}", one.name));
+    }
+    Ok(Said::text(out::clean(&text)).code(code))
+}
+
+fn info(args: &PluginInfo) -> Result<Said, Trouble> {
+    let mut palisade = open(&args.plugin_dirs)?;
+    let found = palisade.plugins().candidate(&args.name)?;
+    if args.form.json {
+        let path = found.path.display().to_string();
+        return Said::json(&serde_json::json!({
+            "path": path, "sha256": found.sha256, "manifest": found.manifest,
+        }));
+    }
+    Ok(Said::text(out::clean(&description(&found))))
+}
+
+fn description(found: &Candidate) -> String {
+    let manifest = &found.manifest;
+    let mut text = String::new();
+    show::line(&mut text, format_args!("{} {} (seam {})", manifest.name, manifest.version, manifest.seam));
+    show::line(&mut text, format_args!("{}\n", manifest.summary));
+    show::line(&mut text, format_args!("file     {}", found.path.display()));
+    show::line(&mut text, format_args!("sha256   {}", found.sha256));
+    let stages: Vec<&str> = manifest.stages.iter().map(|stage| stage.name()).collect();
+    show::line(&mut text, format_args!("stages   {}", stages.join(", ")));
+    table(&mut text, "comes after", &manifest.after);
+    table(&mut text, "privileges of the launcher", &manifest.privileges);
+    table(&mut text, "kernel features, and the first Linux that has them", &manifest.kernel);
+    if !manifest.cannot_stop.is_empty() {
+        show::line(&mut text, format_args!("\nwhat it cannot stop"));
+        for what in &manifest.cannot_stop {
+            show::line(&mut text, format_args!("  - {what}"));
+        }
+    }
+    show::line(&mut text, format_args!("\nevery option of its section in a policy"));
+    for line in format!("\"{}\": {}", manifest.name, manifest.reference).lines() {
+        show::line(&mut text, format_args!("  {line}"));
+    }
+    text
+}
+
+fn table(text: &mut String, title: &str, rows: &BTreeMap<String, String>) {
+    if rows.is_empty() {
+        return;
+    }
+    show::line(text, format_args!("\n{title}"));
+    for (name, what) in rows {
+        show::line(text, format_args!("  {name}: {what}"));
+    }
+}
+
+fn verify(args: &PluginVerify) -> Result<Said, Trouble> {
+    let mut palisade = open(&args.plugin_dirs)?;
+    let names = match &args.name {
+        Some(name) => vec![name.clone()],
+        None => names(&mut palisade)?,
+    };
+    let all: Vec<Listed> = names.into_iter().map(|name| check(&mut palisade, name)).collect();
+    if let Err(error) = palisade.plugins().remember() {
+        out::stderr(&format!("palisade: the result is not remembered, every launch checks again: {error}\n"));
+    }
+    let code = if all.iter().any(|one| one.error.is_some()) { ExitCode::PLUGIN } else { ExitCode::OK };
+    if args.form.json {
+        return Ok(Said::json(&all)?.code(code));
+    }
+    let width = show::widest(all.iter().map(|one| one.name.as_str()));
+    let mut text = String::new();
+    for one in &all {
+        let digest = one.sha256.as_deref().unwrap_or_default();
+        match &one.error {
+            None => show::line(&mut text, format_args!("{:width$}  good     sha256:{digest}", one.name)),
+            Some(error) => {
+                show::line(&mut text, format_args!("{:width$}  refused\n{error}", one.name));
+            }
+        }
+    }
+    Ok(Said::text(out::clean(&text)).code(code))
+}
+
+/// Everything that a first use checks.
+fn check(palisade: &mut Palisade, name: String) -> Listed {
+    let plugins = palisade.plugins();
+    plugins.forget(&name);
+    let found = plugins.candidate(&name).and_then(|found| plugins.get(&name).map(|_loaded| found));
+    Listed::new(name, found)
+}
