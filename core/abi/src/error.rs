@@ -57,16 +57,12 @@ pub struct Error {
 }
 
 impl Error {
+    /// How the text of a link in a chain of [`std::error::Error::source`] begins that says what to do.
+    pub const REMEDY: &'static str = "help: ";
+
     /// Makes an error of the given kind.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self {
-            kind,
-            message: message.into(),
-            call: String::new(),
-            errno: 0,
-            help: String::new(),
-            origin: None,
-        }
+        Self { kind, message: message.into(), call: String::new(), errno: 0, help: String::new(), origin: None }
     }
 
     /// The policy asks for something that makes no sense.
@@ -107,40 +103,38 @@ impl Error {
     }
 }
 
-/// Any error of a library becomes a set-up error whose call is the error's own text and whose errno is that of
-/// the first `std::io::Error` in its chain of sources.
+/// Any error of a library becomes a set-up error: its call is the error's own text, its errno that of the first
+/// `std::io::Error` in its chain of sources, and its help what the first link whose text begins with
+/// [`Error::REMEDY`] says after it. A library gives its advice that way without knowing this crate;
+/// `palisade_sys::Error` does.
 impl<E: std::error::Error + 'static> From<E> for Error {
     fn from(error: E) -> Self {
-        let mut errno = 0;
+        let (mut errno, mut help) = (None, None);
         let mut next: Option<&(dyn std::error::Error + 'static)> = Some(&error);
         while let Some(this) = next {
-            if let Some(code) = this
-                .downcast_ref::<std::io::Error>()
-                .and_then(std::io::Error::raw_os_error)
-            {
-                errno = code;
-                break;
-            }
+            let io = this.downcast_ref::<std::io::Error>();
+            errno = errno.or_else(|| io.and_then(std::io::Error::raw_os_error));
+            help = help.or_else(|| Some(this.to_string().strip_prefix(Self::REMEDY)?.to_owned()));
             next = this.source();
         }
-        Self::setup("").call(error.to_string(), errno)
+        Self::setup("").call(error.to_string(), errno.unwrap_or(0)).help(help.unwrap_or_default())
     }
 }
 
 /// Says what was being done when a library's error came up.
 pub trait Context<T> {
-    /// Puts `message` in front of the error.
+    /// Puts `message` in front of the error; what the error says of call, errno and help stays.
     ///
     /// # Errors
     /// The same error, with the message.
-    fn doing(self, message: impl FnOnce() -> String) -> Result<T, Error>;
+    fn doing<M: Into<String>>(self, message: impl FnOnce() -> M) -> Result<T, Error>;
 }
 
 impl<T, E: Into<Error>> Context<T> for Result<T, E> {
-    fn doing(self, message: impl FnOnce() -> String) -> Result<T, Error> {
+    fn doing<M: Into<String>>(self, message: impl FnOnce() -> M) -> Result<T, Error> {
         self.map_err(|error| {
             let mut error = error.into();
-            error.message = match (message(), error.message.is_empty()) {
+            error.message = match (message().into(), error.message.is_empty()) {
                 (words, true) => words,
                 (words, false) => format!("{words}: {}", error.message),
             };

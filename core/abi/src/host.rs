@@ -36,7 +36,9 @@ impl fmt::Display for LoadError {
         match self {
             Self::Open(why) => write!(f, "the dynamic linker refused it: {why}"),
             Self::NotAPlugin => write!(f, "it is a shared library, but exports no palisade plugin"),
-            Self::OtherAbiStable(found) => write!(f, "it was built with another abi_stable ({found})"),
+            Self::OtherAbiStable(found) => {
+                write!(f, "it was built with another abi_stable ({found})")
+            }
             Self::OtherMajor(theirs, ours) => {
                 write!(f, "it was built for seam {theirs}; this palisade has seam {ours}")
             }

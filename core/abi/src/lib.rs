@@ -20,6 +20,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `sdk` | what an author implements and uses |
+//! | `told` | what a plugin tells: findings, figures, limits hit |
 //! | `error` | an error that teaches, and how it crosses |
 //! | `manifest` | what a plugin says about itself |
 //! | `seam` | the types that cross, as laid out in memory |
@@ -31,6 +32,7 @@ pub mod host;
 pub mod manifest;
 mod sdk;
 pub mod seam;
+mod told;
 #[doc(hidden)]
 pub mod wrap;
 
@@ -41,10 +43,9 @@ pub use palisade_model::layered;
 pub use palisade_model::plan::Demand;
 pub use palisade_model::stage::Stage;
 pub use palisade_model::units;
-pub use sdk::{
-    Action, Context, Evidence, Finding, Finish, Hit, Host, Isolator, Plugin, Step, Support,
-};
+pub use sdk::{Action, Context, Evidence, Host, Isolator, Plugin, Step};
 pub use serde;
+pub use told::{Finding, Finish, Hit, Support};
 
 #[doc(hidden)]
 pub use abi_stable;
@@ -70,14 +71,11 @@ macro_rules! export_plugin {
             static MANIFEST: [u8; TEXT.len()] = *include_bytes!($manifest);
 
             extern "C" fn module() -> $crate::abi_stable::library::RootModuleResult {
-                $crate::abi_stable::library::__call_root_module_loader(
-                    $crate::wrap::module::<$plugin>,
-                )
+                $crate::abi_stable::library::__call_root_module_loader($crate::wrap::module::<$plugin>)
             }
 
             #[unsafe(export_name = "_1as_0lib_1header_0root_bmodule_bloader")]
-            static HEADER: $crate::abi_stable::library::LibHeader =
-                $crate::wrap::header(module);
+            static HEADER: $crate::abi_stable::library::LibHeader = $crate::wrap::header(module);
         };
     };
 }

@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::seam::RawContext;
+use crate::told::{Finding, Finish};
 use palisade_model::diag::Origin;
 use palisade_model::layer::Layered;
 use palisade_model::plan::Demand;
@@ -149,11 +150,7 @@ impl Step {
     }
 
     /// Asks for `CLONE_NEW*` flags when the process is created.
-    pub fn at_clone(
-        flags: u64,
-        words: impl Into<String>,
-        action: impl Action + 'static,
-    ) -> Self {
+    pub fn at_clone(flags: u64, words: impl Into<String>, action: impl Action + 'static) -> Self {
         let mut step = Self::new(Stage::Clone, words, action);
         step.clone_flags = flags;
         step
@@ -278,9 +275,9 @@ impl Host {
     }
 
     fn parsed<T: FromStr>(&self, name: &str) -> Result<T, Error> {
-        self.fact(name).and_then(|text| text.parse().ok()).ok_or_else(|| {
-            Error::new(crate::ErrorKind::Plugin, format!("palisade did not tell the fact `{name}`"))
-        })
+        self.fact(name)
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(|| Error::new(crate::ErrorKind::Plugin, format!("palisade did not tell the fact `{name}`")))
     }
 
     /// The launcher's effective user id.
@@ -364,50 +361,4 @@ impl Host {
         }
         vars
     }
-}
-
-/// How much of a feature a host has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Support {
-    /// All of it.
-    Full,
-    /// Some of it; the finding's detail says what is missing.
-    Partial,
-    /// None.
-    Missing,
-}
-
-/// What a plugin found out about one thing that it needs.
-#[derive(Clone, Debug)]
-pub struct Finding {
-    /// The feature, in the field's words.
-    pub feature: String,
-    /// How much of it is there.
-    pub support: Support,
-    /// What was seen: a version, a path, an errno.
-    pub detail: String,
-    /// What to do to get it; empty where nothing is to be done.
-    pub remedy: String,
-}
-
-/// What an isolator says when the workload has ended.
-#[derive(Clone, Debug, Default)]
-pub struct Finish {
-    /// Figures by name; the name ends in its unit (`memory_peak_bytes`).
-    pub figures: Vec<(String, u64)>,
-    /// Limits that the workload ran into.
-    pub hits: Vec<Hit>,
-}
-
-/// A limit that the workload ran into.
-#[derive(Clone, Debug)]
-pub struct Hit {
-    /// The limit's name (`memory.max`).
-    pub limit: String,
-    /// What happened, in words.
-    pub words: String,
-    /// Whether it is what ended the workload.
-    pub ended_it: bool,
-    /// The policy line that set it.
-    pub origin: Option<Origin>,
 }

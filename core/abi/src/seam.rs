@@ -9,6 +9,8 @@
     clippy::multiple_unsafe_ops_per_block,
     clippy::expect_used,
     clippy::unwrap_used,
+    non_local_definitions,
+    non_camel_case_types,
     reason = "abi_stable's macros expand to items of their own in this module"
 )]
 
@@ -163,7 +165,7 @@ pub type RawIsolator = IsolatorObject_TO<'static, RBox<()>>;
 
 /// The functions of a plugin.
 #[repr(C)]
-#[derive(StableAbi)]
+#[derive(StableAbi, Debug)]
 #[sabi(kind(Prefix(prefix_ref = PluginModule_Ref)))]
 #[sabi(missing_field(panic))]
 pub struct PluginModule {

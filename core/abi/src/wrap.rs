@@ -2,12 +2,12 @@
 //! reached the seam would end the process with a status that nobody can tell from the workload's own.
 
 use crate::error::{Error, ErrorKind};
-use crate::sdk::{Context, Evidence, Finding, Finish, Host, Isolator, Plugin, Step, Support};
+use crate::sdk::{Context, Evidence, Host, Isolator, Plugin, Step};
 use crate::seam::{
-    ContextObject_TO, Failure, IsolatorObject, IsolatorObject_TO, PluginModule, PluginModule_Ref,
-    RawContext, RawFacts, RawFinding, RawFinish, RawHit, RawIsolator, RawLayer, RawOrigin, RawStep,
-    StepObject, StepObject_TO,
+    ContextObject_TO, Failure, IsolatorObject, IsolatorObject_TO, PluginModule, PluginModule_Ref, RawContext, RawFacts,
+    RawFinding, RawFinish, RawHit, RawIsolator, RawLayer, RawOrigin, RawStep, StepObject, StepObject_TO,
 };
+use crate::told::{Finding, Finish, Support};
 use abi_stable::library::{CheckTypeLayout, LibHeader, RootModuleResult};
 use abi_stable::prefix_type::PrefixTypeTrait;
 use abi_stable::sabi_trait::TD_Opaque;
@@ -95,10 +95,7 @@ fn raw_finding(finding: Finding) -> RawFinding {
     }
 }
 
-extern "C" fn configure<P: Plugin>(
-    layers: RVec<RawLayer>,
-    facts: RawFacts,
-) -> RResult<RawIsolator, Failure> {
+extern "C" fn configure<P: Plugin>(layers: RVec<RawLayer>, facts: RawFacts) -> RResult<RawIsolator, Failure> {
     guarded("configure", || {
         let host = host(facts);
         let fragments = layers

@@ -10,6 +10,9 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 /// What init ends with when it cannot do its work; the launcher goes by the pipe, not by this.
 const LOST: i32 = 125;
 
+/// What the workload sees as pid 1.
+const NAME: &str = "palisade-init";
+
 /// Runs until the workload has ended, then ends; the kernel then kills whatever is left in the namespace.
 pub(crate) fn run(workload: i32, death: &OwnedFd) -> ! {
     let Ok(signals) = confine(death) else {
@@ -42,7 +45,9 @@ fn reap(workload: i32, death: &OwnedFd) {
 /// Gives up everything that reaping does not need. It runs while the workload's process drops and seals, so it
 /// costs the launch no time.
 fn confine(death: &OwnedFd) -> palisade_sys::Result<SignalFd> {
-    process::set_name("palisade-init")?;
+    process::set_name(NAME)?;
+    // The launcher's command line names files of the host. Where there is no /proc nobody can read it.
+    process::set_command_line(NAME).ok();
     let mut listened = FORWARDED.to_vec();
     listened.push(SIGCHLD);
     let signals = SignalFd::new(&listened)?;

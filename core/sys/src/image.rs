@@ -29,6 +29,9 @@ pub(crate) fn objects() -> Vec<Object> {
 }
 
 /// Takes down one object.
+///
+/// # Safety
+/// `info` must be what the loader gave, and `data` the vector of [`objects`].
 unsafe extern "C" fn note(info: *mut libc::dl_phdr_info, _size: usize, data: *mut c_void) -> c_int {
     // SAFETY: `info` is valid during this callback; upheld by the loader; else stray memory is read.
     let info = unsafe { &*info };

@@ -1,8 +1,8 @@
 //! One cgroup of one launch: made fresh, written, read back, removed with all that is still in it.
 
-use crate::error::Told;
 use crate::layout::{Place, Version};
 use palisade_abi::Error;
+use palisade_abi::ErrorContext as _;
 use palisade_sys::procfs::{CgroupEntry, Proc};
 use palisade_sys::{Errno, fd, mount, process};
 use std::fmt::Display;
@@ -45,35 +45,23 @@ pub(crate) struct Setting {
 
 impl Setting {
     pub(crate) fn new(file: &'static str, value: impl Display, check: Check) -> Self {
-        Self {
-            file,
-            value: value.to_string(),
-            check,
-            given: false,
-            swap: None,
-        }
+        Self { file, value: value.to_string(), check, given: false, swap: None }
     }
 
     pub(crate) fn unwritten(self) -> Self {
-        Self {
-            given: true,
-            ..self
-        }
+        Self { given: true, ..self }
     }
 
     pub(crate) fn of_swap(self, bytes: u64) -> Self {
-        Self {
-            swap: Some(bytes),
-            ..self
-        }
+        Self { swap: Some(bytes), ..self }
     }
 
     fn fits(&self, found: &str) -> bool {
         match self.check {
             Check::Exactly => found == self.value,
-            Check::Bytes(asked) => found
-                .parse::<u64>()
-                .is_ok_and(|found| found <= asked && asked - found < LARGEST_PAGE),
+            Check::Bytes(asked) => {
+                found.parse::<u64>().is_ok_and(|found| found <= asked && asked - found < LARGEST_PAGE)
+            }
         }
     }
 }
@@ -93,44 +81,30 @@ impl Group {
     /// Makes it. One that exists already is an error, never adopted: it may carry processes and limits of others.
     pub(crate) fn make(place: &Place, name: &str) -> Result<Self, Error> {
         let at = place.dir.display();
-        let base = fd::open_path(&place.dir, fd::O_PATH | fd::O_DIRECTORY)
-            .told(|| format!("cannot open {at}"))?;
-        let magic = mount::statfs_type(&base).told(|| format!("cannot look at {at}"))?;
+        let base = fd::open_path(&place.dir, fd::O_PATH | fd::O_DIRECTORY).doing(|| format!("cannot open {at}"))?;
+        let magic = mount::statfs_type(&base).doing(|| format!("cannot look at {at}"))?;
         if !MAGIC.contains(&magic) {
             let found = format!("fstatfs({at}) = type {magic:#x}");
             return Err(Error::host(format!("{at} is not a cgroup")).call(found, 0));
         }
         if !place.enable.is_empty() {
-            let plus: Vec<String> = place
-                .enable
-                .iter()
-                .map(|c| format!("+{}", c.name()))
-                .collect();
+            let plus: Vec<String> = place.enable.iter().map(|c| format!("+{}", c.name())).collect();
             fd::write_at(&base, "cgroup.subtree_control", plus.join(" ").as_bytes())
-                .told(|| format!("cannot enable controllers for the children of {at}"))?;
+                .doing(|| format!("cannot enable controllers for the children of {at}"))?;
         }
-        fd::mkdir_at(&base, name, 0o755).told(|| format!("cannot make a cgroup in {at}"))?;
-        let opened = fd::open_at(&base, name, fd::O_RDONLY | fd::O_DIRECTORY | fd::O_NOFOLLOW)
-            .and_then(|dir| {
-                let moves = place.version == Version::V1;
-                let tasks = moves
-                    .then(|| fd::open_at(&dir, "tasks", fd::O_WRONLY | fd::O_NOFOLLOW))
-                    .transpose()?;
-                Ok((dir, tasks.map(File::from)))
-            });
+        fd::mkdir_at(&base, name, 0o755).doing(|| format!("cannot make a cgroup in {at}"))?;
+        let opened = fd::open_at(&base, name, fd::O_RDONLY | fd::O_DIRECTORY | fd::O_NOFOLLOW).and_then(|dir| {
+            let moves = place.version == Version::V1;
+            let tasks = moves.then(|| fd::open_at(&dir, "tasks", fd::O_WRONLY | fd::O_NOFOLLOW)).transpose()?;
+            Ok((dir, tasks.map(File::from)))
+        });
         match opened {
-            Ok((dir, tasks)) => Ok(Self {
-                place: place.clone(),
-                name: name.to_owned(),
-                base,
-                dir,
-                tasks,
-            }),
+            Ok((dir, tasks)) => Ok(Self { place: place.clone(), name: name.to_owned(), base, dir, tasks }),
             Err(error) => {
                 let removed = fd::rmdir_at(&base, name);
                 let message = format!("cannot open the cgroup {name} in {at}, which was just made");
-                let failed = Err(error).told(|| message.clone());
-                removed.told(|| format!("{message}, nor remove it"))?;
+                let failed = Err(error).doing(|| message.clone());
+                removed.doing(|| format!("{message}, nor remove it"))?;
                 failed
             }
         }
@@ -148,24 +122,19 @@ impl Group {
     pub(crate) fn set(&self, setting: &Setting) -> Result<String, Error> {
         if !setting.given {
             fd::write_at(&self.dir, setting.file, setting.value.as_bytes())
-                .told(|| format!("cannot set {} to {}", setting.file, setting.value))?;
+                .doing(|| format!("cannot set {} to {}", setting.file, setting.value))?;
         }
         self.check(setting)
     }
 
     /// Says what the kernel has; another value than the one asked for is an error.
     pub(crate) fn check(&self, setting: &Setting) -> Result<String, Error> {
-        let text = self
-            .read(setting.file)
-            .told(|| format!("cannot read back {}", setting.file))?;
+        let text = self.read(setting.file).doing(|| format!("cannot read back {}", setting.file))?;
         let found = text.trim_end();
         if setting.fits(found) {
             return Ok(format!("{} = {found}", setting.file));
         }
-        Err(Error::setup(format!(
-            "{} should be {}, and the kernel says {found}",
-            setting.file, setting.value
-        )))
+        Err(Error::setup(format!("{} should be {}, and the kernel says {found}", setting.file, setting.value)))
     }
 
     /// Whether the kernel has a file for this cgroup.
@@ -183,8 +152,7 @@ impl Group {
         };
         tasks.write_all(b"0").map_err(|e| {
             let error = palisade_sys::Error::from_io(&e, "write(\"tasks\", \"0\")");
-            Error::setup(format!("cannot move into {}", self.path().display()))
-                .call(error.to_string(), error.errno())
+            Error::setup(format!("cannot move into {}", self.path().display())).call(error.to_string(), error.errno())
         })
     }
 
@@ -200,17 +168,12 @@ impl Group {
             Version::V1 => entry.controllers.iter().any(|name| name == first),
             Version::V2 => entry.hierarchy == 0,
         });
-        let (path, found) = (
-            self.path(),
-            entry.map(|e| e.path.clone()).unwrap_or_default(),
-        );
+        let (path, found) = (self.path(), entry.map(|e| e.path.clone()).unwrap_or_default());
         if path == found {
             return Ok(path.display().to_string());
         }
         let (path, found) = (path.display(), found.display());
-        Err(Error::setup(format!(
-            "the kernel says that process {pid} is in the cgroup {found}, not in {path}"
-        )))
+        Err(Error::setup(format!("the kernel says that process {pid} is in the cgroup {found}, not in {path}")))
     }
 
     /// Kills what is still inside and removes the cgroup.
@@ -225,8 +188,7 @@ impl Group {
                 Err(e) if e.kind() == Errno::ENOENT => return Ok(()),
                 Err(e) if e.kind() == Errno::EBUSY && Instant::now() < deadline => {}
                 other => {
-                    return other
-                        .told(|| format!("cannot remove the cgroup {}", self.path().display()));
+                    return other.doing(|| format!("cannot remove the cgroup {}", self.path().display()));
                 }
             }
             self.empty()?;
@@ -241,8 +203,8 @@ impl Group {
         match fd::write_at(&self.dir, "cgroup.kill", b"1") {
             Ok(()) => {}
             // KERNEL(5.14): cgroup.kill; v1 never has it.
-            Err(e) if e.kind() == Errno::ENOENT => self.kill_each().told(at)?,
-            Err(e) => return Err(e).told(at),
+            Err(e) if e.kind() == Errno::ENOENT => self.kill_each().doing(at)?,
+            Err(e) => return Err(e).doing(at),
         }
         let entries = std::fs::read_dir(fd::proc_fd_path(&self.dir));
         for entry in entries.into_iter().flatten().flatten() {
@@ -260,17 +222,10 @@ impl Group {
 
     fn child(&self, name: &str) -> palisade_sys::Result<Self> {
         Ok(Self {
-            place: Place {
-                path: self.path(),
-                ..self.place.clone()
-            },
+            place: Place { path: self.path(), ..self.place.clone() },
             name: name.to_owned(),
             base: fd::dup_cloexec(&self.dir)?,
-            dir: fd::open_at(
-                &self.dir,
-                name,
-                fd::O_RDONLY | fd::O_DIRECTORY | fd::O_NOFOLLOW,
-            )?,
+            dir: fd::open_at(&self.dir, name, fd::O_RDONLY | fd::O_DIRECTORY | fd::O_NOFOLLOW)?,
             tasks: None,
         })
     }
@@ -278,11 +233,7 @@ impl Group {
     fn processes(&self) -> palisade_sys::Result<Vec<i32>> {
         let text = self.read("cgroup.procs")?;
         // 0 stands for a process that this pid namespace cannot name, and -1 for everybody: neither is one of ours.
-        Ok(text
-            .lines()
-            .filter_map(|line| line.parse().ok())
-            .filter(|pid| *pid > 0)
-            .collect())
+        Ok(text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect())
     }
 
     /// Signals each process by a pidfd, and only those that are listed again after it was opened: a number that was
@@ -292,11 +243,8 @@ impl Group {
             // No straggler forks on while it is chased.
             fd::write_at(&self.dir, "pids.max", b"0")?;
         }
-        let handles: Vec<(i32, OwnedFd)> = self
-            .processes()?
-            .into_iter()
-            .filter_map(|pid| Some((pid, process::pidfd_open(pid).ok()?)))
-            .collect();
+        let handles: Vec<(i32, OwnedFd)> =
+            self.processes()?.into_iter().filter_map(|pid| Some((pid, process::pidfd_open(pid).ok()?))).collect();
         let again = self.processes()?;
         for (_, handle) in handles.iter().filter(|(pid, _)| again.contains(pid)) {
             match process::pidfd_send_signal(handle, SIGKILL) {
@@ -311,9 +259,7 @@ impl Group {
 /// Reads the cgroups of a process from the host's procfs.
 pub(crate) fn cgroups_of(pid: i32) -> Result<Vec<CgroupEntry>, Error> {
     let text = Proc::host().and_then(|proc| proc.pid(pid)?.cgroup());
-    Ok(palisade_sys::procfs::parse_cgroups(&text.told(|| {
-        format!("cannot read the cgroups of process {pid}")
-    })?))
+    Ok(palisade_sys::procfs::parse_cgroups(&text.doing(|| format!("cannot read the cgroups of process {pid}"))?))
 }
 
 #[cfg(test)]

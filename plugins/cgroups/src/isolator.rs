@@ -1,12 +1,12 @@
 //! The plan of one launch, and the state that its steps share.
 
 use crate::config::Config;
-use crate::error::Told;
 use crate::group::Group;
 use crate::layout::{self, Layout, Place, Version};
 use crate::limits::{Controller, Kind, Limit, limits, names};
 use crate::steps::{Join, Make, Set};
 use crate::{usage, v1, v2};
+use palisade_abi::ErrorContext as _;
 use palisade_abi::{Demand, Error, Finish, Host, Isolator, Stage, Step};
 use palisade_sys::fd;
 use palisade_sys::procfs::Proc;
@@ -36,14 +36,8 @@ impl Cgroup {
     pub(crate) fn new(config: &Config, host: &Host) -> Result<Self, Error> {
         Ok(Self {
             limits: limits(config)?,
-            parent: config
-                .parent
-                .as_ref()
-                .map(|parent| parent.value.as_str().to_owned()),
-            demand: config
-                .demand
-                .as_ref()
-                .map_or(Demand::Require, |demand| demand.value),
+            parent: config.parent.as_ref().map(|parent| parent.value.as_str().to_owned()),
+            demand: config.demand.as_ref().map_or(Demand::Require, |demand| demand.value),
             name: format!("palisade-{}", host.run_id()?),
             groups: Groups::default(),
         })
@@ -51,11 +45,7 @@ impl Cgroup {
 
     /// The controllers that are needed, each once.
     fn wanted(&self) -> Vec<Controller> {
-        let needs = |c: &Controller| {
-            self.limits
-                .iter()
-                .any(|l| l.controller == *c && l.kind != Kind::NoLimit)
-        };
+        let needs = |c: &Controller| self.limits.iter().any(|l| l.controller == *c && l.kind != Kind::NoLimit);
         Controller::ALL.into_iter().filter(needs).collect()
     }
 
@@ -65,30 +55,16 @@ impl Cgroup {
         let origin = self.limits.first().and_then(|limit| limit.origin);
         let moved = room.places.iter().any(|place| place.version == Version::V1);
         if !room.places.is_empty() {
-            let make = Make {
-                places: room.places.clone(),
-                name: self.name.clone(),
-                groups: Rc::clone(&self.groups),
-            };
-            let why =
-                "limits must be there before the process is; a fresh cgroup carries nobody else's";
-            steps.push(
-                Step::new(Stage::Prepare, make_words(&room.places), make)
-                    .why(why)
-                    .origin(origin),
-            );
+            let make = Make { places: room.places.clone(), name: self.name.clone(), groups: Rc::clone(&self.groups) };
+            let why = "limits must be there before the process is; a fresh cgroup carries nobody else's";
+            steps.push(Step::new(Stage::Prepare, make_words(&room.places), make).why(why).origin(origin));
         }
         for limit in &self.limits {
             let step = match lacking(limit, &room) {
                 Some(error) if self.demand == Demand::Require => return Err(error.at(limit.origin)),
-                Some(error) => Step::run(Stage::Prepare, limit.words(), move |_| {
-                    Err::<String, _>(error.clone())
-                }),
+                Some(error) => Step::run(Stage::Prepare, limit.words(), move |_| Err::<String, _>(error.clone())),
                 None => {
-                    let set = Set {
-                        limit: *limit,
-                        groups: Rc::clone(&self.groups),
-                    };
+                    let set = Set { limit: *limit, groups: Rc::clone(&self.groups) };
                     Step::new(Stage::Prepare, limit.words(), set)
                 }
             };
@@ -97,19 +73,10 @@ impl Cgroup {
         if moved {
             let why = "first of all, so that what is built is counted; by itself, because the kernel lets nobody else \
                 move it without a wait of 10 ms";
-            let join = Join {
-                groups: Rc::clone(&self.groups),
-            };
-            steps.push(
-                Step::new(Stage::Build, "moves itself into its cgroup", join)
-                    .why(why)
-                    .origin(origin),
-            );
+            let join = Join { groups: Rc::clone(&self.groups) };
+            steps.push(Step::new(Stage::Build, "moves itself into its cgroup", join).why(why).origin(origin));
         }
-        Ok(steps
-            .into_iter()
-            .map(|step| step.demand(self.demand))
-            .collect())
+        Ok(steps.into_iter().map(|step| step.demand(self.demand)).collect())
     }
 }
 
@@ -118,17 +85,10 @@ fn lacking(limit: &Limit, room: &Room) -> Option<Error> {
     if limit.kind == Kind::NoLimit {
         return None;
     }
-    if let Some((_, error)) = room
-        .without
-        .iter()
-        .find(|(controller, _)| *controller == limit.controller)
-    {
+    if let Some((_, error)) = room.without.iter().find(|(controller, _)| *controller == limit.controller) {
         return Some(error.clone());
     }
-    let place = room
-        .places
-        .iter()
-        .find(|place| place.controllers.contains(&limit.controller))?;
+    let place = room.places.iter().find(|place| place.controllers.contains(&limit.controller))?;
     match place.version {
         Version::V1 => v1::settings(limit).err(),
         Version::V2 => None,
@@ -154,11 +114,8 @@ pub(crate) fn room(wanted: &[Controller], parent: Option<&str>) -> Result<Room, 
         let own = Proc::host()?.own()?;
         Ok((own.read("mountinfo")?, own.cgroup()?))
     };
-    let (mountinfo, cgroup) = texts().told(|| "cannot see which cgroups there are".to_owned())?;
-    Ok(settle(
-        layout::find(&mountinfo, &cgroup, wanted, parent),
-        parent,
-    ))
+    let (mountinfo, cgroup) = texts().doing(|| "cannot see which cgroups there are".to_owned())?;
+    Ok(settle(layout::find(&mountinfo, &cgroup, wanted, parent), parent))
 }
 
 fn settle(layout: Layout, parent: Option<&str>) -> Room {
@@ -174,28 +131,21 @@ fn settle(layout: Layout, parent: Option<&str>) -> Room {
             Err(error) => {
                 let message = format!("no cgroup can be made in {}", place.dir.display());
                 let help = match parent {
-                    Some(_) => {
-                        "`parent` names a cgroup that must exist in every hierarchy and be yours to write"
-                    }
+                    Some(_) => "`parent` names a cgroup that must exist in every hierarchy and be yours to write",
                     None => {
                         "on cgroup v1 start as root, or be given a directory of your own in each hierarchy; \
                         or write `demand: Degrade` in the policy to run without these limits"
                     }
                 };
-                let error = Error::host(message)
-                    .call(error.to_string(), error.errno())
-                    .help(help);
-                room.without
-                    .extend(place.controllers.iter().map(|c| (*c, error.clone())));
+                let error = Error::host(message).call(error.to_string(), error.errno()).help(help);
+                room.without.extend(place.controllers.iter().map(|c| (*c, error.clone())));
             }
         }
     }
     if let Some(tree) = layout.v2 {
         match v2::choose(&tree, parent.is_some()) {
             Ok(place) => room.places.push(place),
-            Err(error) => room
-                .without
-                .extend(tree.wanted.iter().map(|c| (*c, error.clone()))),
+            Err(error) => room.without.extend(tree.wanted.iter().map(|c| (*c, error.clone()))),
         }
     }
     room
@@ -228,20 +178,12 @@ mod tests {
     }
 
     fn plan(text: &str, room: Room) -> Vec<String> {
-        cgroup(text)
-            .steps(room)
-            .unwrap()
-            .iter()
-            .map(|step| format!("{step:?}"))
-            .collect()
+        cgroup(text).steps(room).unwrap().iter().map(|step| format!("{step:?}")).collect()
     }
 
     fn v1() -> Room {
         let layout = layout::find(HYBRID.0, HYBRID.1, &Controller::ALL, None);
-        Room {
-            places: layout.v1,
-            without: vec![],
-        }
+        Room { places: layout.v1, without: vec![] }
     }
 
     const ALL: &str = r#"( memory: (max: "512MiB"), cpu: (max: "200%"), pids: (max: 256) )"#;
@@ -263,15 +205,8 @@ mod tests {
 
     #[test]
     fn the_plan_for_v2_does_not() {
-        let place = Place {
-            version: Version::V2,
-            controllers: vec![Controller::Pids],
-            ..v1().places[0].clone()
-        };
-        let room = Room {
-            places: vec![place],
-            without: vec![],
-        };
+        let place = Place { version: Version::V2, controllers: vec![Controller::Pids], ..v1().places[0].clone() };
+        let room = Room { places: vec![place], without: vec![] };
         assert_eq!(
             plan("( pids: (max: 256) )", room),
             [
@@ -283,29 +218,17 @@ mod tests {
 
     #[test]
     fn what_cannot_be_had_is_an_error_unless_the_policy_says_degrade() {
-        let room = || Room {
-            places: vec![],
-            without: vec![(Controller::Pids, Error::host("no pids").help("do"))],
-        };
+        let room = || Room { places: vec![], without: vec![(Controller::Pids, Error::host("no pids").help("do"))] };
         let error = cgroup("( pids: (max: 5) )").steps(room()).unwrap_err();
         assert_eq!(error.message, "no pids");
         let steps = plan("( pids: (max: 5), demand: Degrade )", room());
-        assert_eq!(
-            steps,
-            ["prepare: limits processes and threads to 5 (pids.max)"]
-        );
+        assert_eq!(steps, ["prepare: limits processes and threads to 5 (pids.max)"]);
     }
 
     #[test]
     fn v1_cannot_slow_down_before_the_limit() {
         let text = r#"( memory: (max: "1GiB", high: "512MiB") )"#;
-        assert!(
-            cgroup(text)
-                .steps(v1())
-                .unwrap_err()
-                .message
-                .contains("memory.high")
-        );
+        assert!(cgroup(text).steps(v1()).unwrap_err().message.contains("memory.high"));
     }
 
     #[test]

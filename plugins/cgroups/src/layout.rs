@@ -69,30 +69,18 @@ struct Mount {
 
 /// Finds a place for each wanted controller. `parent` is a cgroup below the mount point, instead of this
 /// process's own.
-pub(crate) fn find(
-    mountinfo: &str,
-    cgroup: &str,
-    wanted: &[Controller],
-    parent: Option<&str>,
-) -> Layout {
+pub(crate) fn find(mountinfo: &str, cgroup: &str, wanted: &[Controller], parent: Option<&str>) -> Layout {
     let mounts: Vec<Mount> = mountinfo.lines().filter_map(mount).collect();
     let entries = parse_cgroups(cgroup);
     let mut layout = Layout::default();
     let mut rest = Vec::new();
     for &controller in wanted {
-        let entry = entries
-            .iter()
-            .find(|e| e.controllers.iter().any(|name| name == controller.name()));
+        let entry = entries.iter().find(|e| e.controllers.iter().any(|name| name == controller.name()));
         let Some(entry) = entry else {
             rest.push(controller);
             continue;
         };
-        let known = layout.v1.iter_mut().find(|p| {
-            entry
-                .controllers
-                .iter()
-                .any(|c| c == p.controllers[0].name())
-        });
+        let known = layout.v1.iter_mut().find(|p| entry.controllers.iter().any(|c| c == p.controllers[0].name()));
         if let Some(place) = known {
             place.controllers.push(controller);
             continue;
@@ -106,15 +94,8 @@ pub(crate) fn find(
         return layout;
     }
     match v2_tree(&mounts, &entries, parent) {
-        Ok(tree) => {
-            layout.v2 = Some(Tree {
-                wanted: rest,
-                ..tree
-            })
-        }
-        Err(why) => layout
-            .missing
-            .extend(rest.into_iter().map(|controller| (controller, why.clone()))),
+        Ok(tree) => layout.v2 = Some(Tree { wanted: rest, ..tree }),
+        Err(why) => layout.missing.extend(rest.into_iter().map(|controller| (controller, why.clone()))),
     }
     layout
 }
@@ -141,19 +122,9 @@ fn v1_place(
     })
 }
 
-fn v2_tree(
-    mounts: &[Mount],
-    entries: &[CgroupEntry],
-    parent: Option<&str>,
-) -> Result<Tree, String> {
-    let entry = entries
-        .iter()
-        .find(|e| e.hierarchy == 0)
-        .ok_or("this kernel has no cgroup v2")?;
-    let mount = mounts
-        .iter()
-        .rfind(|m| m.v2)
-        .ok_or("cgroup v2 is not mounted")?;
+fn v2_tree(mounts: &[Mount], entries: &[CgroupEntry], parent: Option<&str>) -> Result<Tree, String> {
+    let entry = entries.iter().find(|e| e.hierarchy == 0).ok_or("this kernel has no cgroup v2")?;
+    let mount = mounts.iter().rfind(|m| m.v2).ok_or("cgroup v2 is not mounted")?;
     Ok(Tree {
         mount: mount.point.clone(),
         root: mount.root.clone(),
@@ -164,11 +135,7 @@ fn v2_tree(
 
 /// Joins without leaving a slash behind where nothing is to be joined.
 pub(crate) fn under(dir: &Path, below: &Path) -> PathBuf {
-    if below.as_os_str().is_empty() {
-        dir.to_owned()
-    } else {
-        dir.join(below)
-    }
+    if below.as_os_str().is_empty() { dir.to_owned() } else { dir.join(below) }
 }
 
 /// The directory of a cgroup, relative to the mount point.
@@ -176,15 +143,13 @@ fn below(mount: &Mount, own: &Path, parent: Option<&str>) -> Result<PathBuf, Str
     if let Some(parent) = parent {
         return Ok(PathBuf::from(parent.trim_start_matches('/')));
     }
-    own.strip_prefix(&mount.root)
-        .map(Path::to_owned)
-        .map_err(|_outside| {
-            format!(
-                "this process is in the cgroup {}, which is outside of what is mounted on {}",
-                own.display(),
-                mount.point.display()
-            )
-        })
+    own.strip_prefix(&mount.root).map(Path::to_owned).map_err(|_outside| {
+        format!(
+            "this process is in the cgroup {}, which is outside of what is mounted on {}",
+            own.display(),
+            mount.point.display()
+        )
+    })
 }
 
 /// One line of mountinfo: `31 23 0:28 ROOT POINT OPTIONS [TAG...] - TYPE SOURCE SUPER_OPTIONS`.
@@ -197,12 +162,7 @@ fn mount(line: &str) -> Option<Mount> {
         _ => return None,
     };
     let mut head = head.split(' ').skip(3);
-    Some(Mount {
-        v2,
-        root: unescape(head.next()?),
-        point: unescape(head.next()?),
-        options: tail.nth(1)?.to_owned(),
-    })
+    Some(Mount { v2, root: unescape(head.next()?), point: unescape(head.next()?), options: tail.nth(1)?.to_owned() })
 }
 
 /// The kernel writes blanks and backslashes in paths as `\040`.
@@ -211,9 +171,7 @@ fn unescape(text: &str) -> PathBuf {
     let mut rest = text;
     while let Some(at) = rest.find('\\') {
         out.push_str(&rest[..at]);
-        let code = rest
-            .get(at + 1..at + 4)
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        let code = rest.get(at + 1..at + 4).and_then(|digits| u8::from_str_radix(digits, 8).ok());
         match code {
             Some(byte) if byte.is_ascii() => {
                 out.push(char::from(byte));
@@ -246,18 +204,10 @@ pub(crate) mod tests {
     #[test]
     fn each_controller_has_its_own_path_in_v1() {
         let layout = find(HYBRID.0, HYBRID.1, &Controller::ALL, None);
-        let seen: Vec<_> = layout
-            .v1
-            .iter()
-            .map(|p| (p.dir.to_str().unwrap(), p.path.to_str().unwrap()))
-            .collect();
+        let seen: Vec<_> = layout.v1.iter().map(|p| (p.dir.to_str().unwrap(), p.path.to_str().unwrap())).collect();
         assert_eq!(
             seen,
-            [
-                ("/sys/fs/cgroup/memory/job/7", "/job/7"),
-                ("/sys/fs/cgroup/cpu", "/"),
-                ("/sys/fs/cgroup/my pids", "/")
-            ]
+            [("/sys/fs/cgroup/memory/job/7", "/job/7"), ("/sys/fs/cgroup/cpu", "/"), ("/sys/fs/cgroup/my pids", "/")]
         );
         assert!(layout.v1[1].accounting && !layout.v1[0].accounting);
         assert_eq!((layout.v2, layout.missing), (None, vec![]));
@@ -265,18 +215,10 @@ pub(crate) mod tests {
 
     #[test]
     fn what_no_v1_hierarchy_has_is_looked_for_in_v2() {
-        let layout = find(
-            HYBRID.0,
-            "4:memory:/job/7\n0::/user\n",
-            &Controller::ALL,
-            None,
-        );
+        let layout = find(HYBRID.0, "4:memory:/job/7\n0::/user\n", &Controller::ALL, None);
         let tree = layout.v2.unwrap();
         assert_eq!(tree.wanted, [Cpu, Pids]);
-        assert_eq!(
-            (tree.mount.to_str(), tree.own.to_str()),
-            (Some("/sys/fs/cgroup/unified"), Some("user"))
-        );
+        assert_eq!((tree.mount.to_str(), tree.own.to_str()), (Some("/sys/fs/cgroup/unified"), Some("user")));
     }
 
     #[test]
@@ -300,10 +242,7 @@ pub(crate) mod tests {
     #[test]
     fn a_parent_replaces_the_own_cgroup() {
         let layout = find(HYBRID.0, HYBRID.1, &[Memory], Some("/palisade"));
-        assert_eq!(
-            layout.v1[0].dir,
-            Path::new("/sys/fs/cgroup/memory/palisade")
-        );
+        assert_eq!(layout.v1[0].dir, Path::new("/sys/fs/cgroup/memory/palisade"));
         assert_eq!(layout.v1[0].path, Path::new("/palisade"));
     }
 
@@ -312,9 +251,6 @@ pub(crate) mod tests {
         let says = |mounts, cgroup| find(mounts, cgroup, &[Pids], None).missing[0].1.clone();
         assert_eq!(says("", ""), "this kernel has no cgroup v2");
         assert_eq!(says("", "0::/\n"), "cgroup v2 is not mounted");
-        assert_eq!(
-            says("", "3:pids:/\n"),
-            "the v1 hierarchy of the pids controller is not mounted"
-        );
+        assert_eq!(says("", "3:pids:/\n"), "the v1 hierarchy of the pids controller is not mounted");
     }
 }

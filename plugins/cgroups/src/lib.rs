@@ -24,7 +24,6 @@
 #![forbid(unsafe_code)]
 
 mod config;
-mod error;
 mod group;
 mod isolator;
 mod layout;

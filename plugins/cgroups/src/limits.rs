@@ -26,11 +26,7 @@ impl Controller {
 
 /// The names of controllers for a sentence.
 pub(crate) fn names(controllers: &[Controller]) -> String {
-    controllers
-        .iter()
-        .map(|c| c.name())
-        .collect::<Vec<_>>()
-        .join(", ")
+    controllers.iter().map(|c| c.name()).collect::<Vec<_>>().join(", ")
 }
 
 /// The window in which CPU time is counted, in microseconds; the kernel's own default.
@@ -48,11 +44,7 @@ pub(crate) enum Kind {
     /// Bytes.
     MemoryHigh(u64),
     /// Bytes of swap beyond `memory` bytes of memory. `implied`: the policy did not ask, but limits memory.
-    Swap {
-        bytes: u64,
-        memory: Option<u64>,
-        implied: bool,
-    },
+    Swap { bytes: u64, memory: Option<u64>, implied: bool },
     /// Microseconds in each [`PERIOD_US`].
     CpuMax { quota: u64, shown: Percent },
     /// A weight as v2 counts it.
@@ -80,10 +72,7 @@ impl Limit {
         match self.kind {
             Kind::MemoryMax(bytes) => format!("limits memory to {} ({name})", Size(bytes)),
             Kind::MemoryHigh(bytes) => {
-                format!(
-                    "slows the workload down above {} of memory ({name})",
-                    Size(bytes)
-                )
+                format!("slows the workload down above {} of memory ({name})", Size(bytes))
             }
             Kind::Swap { bytes: 0, .. } => format!("allows no swap ({name})"),
             Kind::Swap { bytes, .. } => format!("limits swap to {} ({name})", Size(bytes)),
@@ -122,37 +111,20 @@ pub(crate) fn limits(config: &Config) -> Result<Vec<Limit>, Error> {
     let mut list = Vec::new();
     memory(config, &mut list);
     if let Some(at) = &config.cpu.max {
-        list.push(Limit {
-            name: "cpu.max",
-            controller: Controller::Cpu,
-            kind: cpu_max(at)?,
-            origin: at.origin,
-        });
+        list.push(Limit { name: "cpu.max", controller: Controller::Cpu, kind: cpu_max(at)?, origin: at.origin });
     }
     if let Some(at) = &config.cpu.weight {
         let kind = cpu_weight(at)?;
-        list.push(Limit {
-            name: "cpu.weight",
-            controller: Controller::Cpu,
-            kind,
-            origin: at.origin,
-        });
+        list.push(Limit { name: "cpu.weight", controller: Controller::Cpu, kind, origin: at.origin });
     }
     if let Some(at) = &config.pids.max {
         let kind = at.value.limit().map_or(Kind::NoLimit, Kind::PidsMax);
         if kind == Kind::PidsMax(0) {
-            return Err(
-                Error::policy("`pids.max: 0` leaves no room for the workload itself")
-                    .at(at.origin)
-                    .help("write at least 2: palisade's own init counts as one process"),
-            );
+            return Err(Error::policy("`pids.max: 0` leaves no room for the workload itself")
+                .at(at.origin)
+                .help("write at least 2: palisade's own init counts as one process"));
         }
-        list.push(Limit {
-            name: "pids.max",
-            controller: Controller::Pids,
-            kind,
-            origin: at.origin,
-        });
+        list.push(Limit { name: "pids.max", controller: Controller::Pids, kind, origin: at.origin });
     }
     if list.is_empty() {
         return Err(Error::policy("the section `cgroups` limits nothing")
@@ -166,66 +138,39 @@ fn memory(config: &Config, list: &mut Vec<Limit>) {
     let max = config.memory.max.as_ref();
     if let Some(at) = max {
         let kind = size(at.value, Kind::MemoryMax);
-        list.push(Limit {
-            name: "memory.max",
-            controller,
-            kind,
-            origin: at.origin,
-        });
+        list.push(Limit { name: "memory.max", controller, kind, origin: at.origin });
     }
     if let Some(at) = &config.memory.high {
         let kind = size(at.value, Kind::MemoryHigh);
-        list.push(Limit {
-            name: "memory.high",
-            controller,
-            kind,
-            origin: at.origin,
-        });
+        list.push(Limit { name: "memory.high", controller, kind, origin: at.origin });
     }
     let memory = max.and_then(|at| at.value.limit());
-    let swap = |bytes, implied| Kind::Swap {
-        bytes,
-        memory,
-        implied,
-    };
+    let swap = |bytes, implied| Kind::Swap { bytes, memory, implied };
     let limit = match (&config.memory.swap, max) {
         (Some(at), _) => Some((size(at.value, |bytes| swap(bytes, false)), at.origin)),
         (None, Some(at)) if memory.is_some() => Some((swap(0, true), at.origin)),
         (None, _) => None,
     };
-    list.extend(limit.map(|(kind, origin)| Limit {
-        name: "memory.swap",
-        controller,
-        kind,
-        origin,
-    }));
+    list.extend(limit.map(|(kind, origin)| Limit { name: "memory.swap", controller, kind, origin }));
 }
 
 fn cpu_max(at: &At<Percent>) -> Result<Kind, Error> {
     let quota = at.value.of(PERIOD_US);
     if quota < LEAST_QUOTA_US {
-        return Err(Error::policy(format!(
-            "`cpu.max: \"{}\"` is less than the kernel can limit to",
-            at.value
-        ))
-        .at(at.origin)
-        .help("write at least \"1%\" of one CPU"));
+        return Err(Error::policy(format!("`cpu.max: \"{}\"` is less than the kernel can limit to", at.value))
+            .at(at.origin)
+            .help("write at least \"1%\" of one CPU"));
     }
-    Ok(Kind::CpuMax {
-        quota,
-        shown: at.value,
-    })
+    Ok(Kind::CpuMax { quota, shown: at.value })
 }
 
 fn cpu_weight(at: &At<u32>) -> Result<Kind, Error> {
     if WEIGHTS.contains(&at.value) {
         return Ok(Kind::CpuWeight(at.value));
     }
-    Err(
-        Error::policy(format!("`cpu.weight: {}` is out of range", at.value))
-            .at(at.origin)
-            .help("write a weight from 1 to 10000; 100 is the default of every other cgroup"),
-    )
+    Err(Error::policy(format!("`cpu.weight: {}` is out of range", at.value))
+        .at(at.origin)
+        .help("write a weight from 1 to 10000; 100 is the default of every other cgroup"))
 }
 
 #[cfg(test)]
@@ -246,23 +191,12 @@ pub(crate) mod tests {
     /// The reference sets every option once, and every one of them makes sense.
     #[test]
     fn the_reference_sets_every_option() {
-        let manifest =
-            palisade_abi::manifest::Manifest::parse(include_str!("manifest.ron")).unwrap();
+        let manifest = palisade_abi::manifest::Manifest::parse(include_str!("manifest.ron")).unwrap();
         let config = section(&manifest.reference);
         assert!(config.parent.is_some() && config.demand.is_some());
         let limits = limits(&config).unwrap();
         let names: Vec<_> = limits.iter().map(|limit| limit.name).collect();
-        assert_eq!(
-            names,
-            [
-                "memory.max",
-                "memory.high",
-                "memory.swap",
-                "cpu.max",
-                "cpu.weight",
-                "pids.max"
-            ]
-        );
+        assert_eq!(names, ["memory.max", "memory.high", "memory.swap", "cpu.max", "cpu.weight", "pids.max"]);
     }
 
     fn words(text: &str) -> Vec<String> {
@@ -290,15 +224,9 @@ pub(crate) mod tests {
     fn a_limit_on_memory_alone_implies_no_swap() {
         assert_eq!(
             words(r#"( memory: (max: "1GiB") )"#),
-            [
-                "limits memory to 1GiB (memory.max)",
-                "allows no swap (memory.swap)"
-            ]
+            ["limits memory to 1GiB (memory.max)", "allows no swap (memory.swap)"]
         );
-        assert_eq!(
-            words(r#"( memory: (max: "max") )"#),
-            ["sets no limit, as the policy says (memory.max)"]
-        );
+        assert_eq!(words(r#"( memory: (max: "max") )"#), ["sets no limit, as the policy says (memory.max)"]);
         let both = words(r#"( memory: (max: "1GiB", swap: "max") )"#);
         assert_eq!(both[1], "sets no limit, as the policy says (memory.swap)");
     }

@@ -14,10 +14,7 @@ fn finding(controller: Controller) -> Finding {
     let missing = |error: &palisade_abi::Error| Finding {
         feature: feature.clone(),
         support: Support::Missing,
-        detail: [error.message.as_str(), error.call.as_str()]
-            .join(" ")
-            .trim_end()
-            .to_owned(),
+        detail: [error.message.as_str(), error.call.as_str()].join(" ").trim_end().to_owned(),
         remedy: error.help.clone(),
     };
     match room(&[controller], None) {
@@ -26,11 +23,7 @@ fn finding(controller: Controller) -> Finding {
             (Some(place), _) => Finding {
                 feature,
                 support: Support::Full,
-                detail: format!(
-                    "cgroup {}, below {}",
-                    place.version.name(),
-                    place.dir.display()
-                ),
+                detail: format!("cgroup {}, below {}", place.version.name(), place.dir.display()),
                 remedy: String::new(),
             },
             (None, Some((_, error))) => missing(error),

@@ -1,11 +1,11 @@
 //! The steps: make the cgroups, set each limit, move the process in.
 
-use crate::error::Told;
 use crate::group::{Group, Setting, cgroups_of};
 use crate::isolator::Groups;
 use crate::layout::{Place, Version};
 use crate::limits::{Kind, Limit};
 use crate::{v1, v2};
+use palisade_abi::ErrorContext as _;
 use palisade_abi::{Action, Context, Error, Evidence};
 use palisade_sys::procfs::Proc;
 
@@ -25,12 +25,7 @@ impl Action for Make {
             }
             self.groups.borrow_mut().push(group);
         }
-        let paths: Vec<String> = self
-            .groups
-            .borrow()
-            .iter()
-            .map(|g| g.path().display().to_string())
-            .collect();
+        let paths: Vec<String> = self.groups.borrow().iter().map(|g| g.path().display().to_string()).collect();
         Ok(paths.join(", ").into())
     }
 
@@ -52,21 +47,13 @@ impl Action for Make {
 
 fn inside(groups: &Groups, version: Version, pid: i32) -> Result<Option<Evidence>, Error> {
     let groups = groups.borrow();
-    let those: Vec<&Group> = groups
-        .iter()
-        .filter(|group| group.place.version == version)
-        .collect();
+    let those: Vec<&Group> = groups.iter().filter(|group| group.place.version == version).collect();
     if those.is_empty() {
         return Ok(None);
     }
     let entries = cgroups_of(pid)?;
-    let paths = those
-        .iter()
-        .map(|group| group.holds(&entries, pid))
-        .collect::<Result<Vec<_>, _>>()?;
-    Ok(Some(
-        format!("process {pid} is in {}", paths.join(", ")).into(),
-    ))
+    let paths = those.iter().map(|group| group.holds(&entries, pid)).collect::<Result<Vec<_>, _>>()?;
+    Ok(Some(format!("process {pid} is in {}", paths.join(", ")).into()))
 }
 
 /// Sets one limit.
@@ -81,12 +68,8 @@ impl Set {
             return Ok("no limit is set".into());
         }
         let groups = self.groups.borrow();
-        let group = groups
-            .iter()
-            .find(|group| group.place.controllers.contains(&self.limit.controller));
-        let group = group.ok_or_else(|| {
-            Error::setup("there is no cgroup to set it in, because none could be made")
-        })?;
+        let group = groups.iter().find(|group| group.place.controllers.contains(&self.limit.controller));
+        let group = group.ok_or_else(|| Error::setup("there is no cgroup to set it in, because none could be made"))?;
         let settings = match group.place.version {
             Version::V1 => v1::settings(&self.limit)?,
             Version::V2 => v2::settings(&self.limit),
@@ -111,16 +94,13 @@ impl Action for Set {
 
 /// Where the kernel does not count swap, a limit on it is met only if there is none.
 fn without_swap(file: &str) -> Result<String, Error> {
-    let swaps = Proc::host()
-        .and_then(|proc| proc.read("swaps"))
-        .told(|| "cannot see whether there is swap".to_owned())?;
+    let swaps =
+        Proc::host().and_then(|proc| proc.read("swaps")).doing(|| "cannot see whether there is swap".to_owned())?;
     if swaps.lines().count() <= 1 {
         return Ok(format!("no {file} here, and this host has no swap"));
     }
-    Err(Error::host(format!(
-        "this host has swap, and its kernel cannot limit it (no {file})"
-    ))
-    .help("boot with swapaccount=1, or accept swapping with `memory: (swap: \"max\")`"))
+    Err(Error::host(format!("this host has swap, and its kernel cannot limit it (no {file})"))
+        .help("boot with swapaccount=1, or accept swapping with `memory: (swap: \"max\")`"))
 }
 
 /// v1, in the child: moves it in.
@@ -133,9 +113,7 @@ impl Action for Join {
         // The child's copies of the descriptors are closed here: none of the host's cgroups stays open inside.
         let groups = self.groups.take();
         if groups.is_empty() {
-            return Err(Error::setup(
-                "there is no cgroup to move into, because none could be made",
-            ));
+            return Err(Error::setup("there is no cgroup to move into, because none could be made"));
         }
         groups.iter().try_for_each(Group::join)?;
         Ok(Evidence::default())

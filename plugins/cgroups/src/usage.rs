@@ -1,10 +1,10 @@
 //! Figures and hits: what the workload used, and which limits it ran into.
 
-use crate::error::Told;
 use crate::group::Group;
 use crate::layout::Version;
 use crate::limits::{Kind, Limit};
 use crate::{v1, v2};
+use palisade_abi::ErrorContext as _;
 use palisade_abi::units::Size;
 use palisade_abi::{Error, Finish, Hit};
 use palisade_sys::Errno;
@@ -31,10 +31,7 @@ pub(crate) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(group: &'a Group) -> Self {
-        Self {
-            group,
-            last: RefCell::new(("", None)),
-        }
+        Self { group, last: RefCell::new(("", None)) }
     }
 
     /// The text of a file that younger kernels may have and this one not.
@@ -44,7 +41,7 @@ impl<'a> Reader<'a> {
             let text = match self.group.read(file) {
                 Ok(text) => Some(text),
                 Err(e) if e.kind() == Errno::ENOENT => None,
-                Err(e) => return Err(e).told(|| format!("cannot read {file}")),
+                Err(e) => return Err(e).doing(|| format!("cannot read {file}")),
             };
             *last = (file, text);
         }
@@ -53,22 +50,14 @@ impl<'a> Reader<'a> {
 
     /// A file that is one number.
     pub(crate) fn number(&self, file: &'static str) -> Result<Option<u64>, Error> {
-        Ok(self
-            .text(file)?
-            .and_then(|text| text.trim_end().parse().ok()))
+        Ok(self.text(file)?.and_then(|text| text.trim_end().parse().ok()))
     }
 
     /// One of several `name number` lines.
     pub(crate) fn field(&self, file: &'static str, name: &str) -> Result<Option<u64>, Error> {
         let text = self.text(file)?;
         let mut lines = text.iter().flat_map(|text| text.lines());
-        Ok(lines.find_map(|line| {
-            line.strip_prefix(name)?
-                .strip_prefix(' ')?
-                .trim()
-                .parse()
-                .ok()
-        }))
+        Ok(lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok()))
     }
 }
 
@@ -84,10 +73,7 @@ pub(crate) fn finish(groups: &[Group], limits: &[Limit]) -> Result<Finish, Error
         };
         usage = usage.or(one);
     }
-    Ok(Finish {
-        figures: usage.figures(),
-        hits: limits.iter().filter_map(|limit| usage.hit(limit)).collect(),
-    })
+    Ok(Finish { figures: usage.figures(), hits: limits.iter().filter_map(|limit| usage.hit(limit)).collect() })
 }
 
 impl Usage {
@@ -127,53 +113,23 @@ impl Usage {
         let (words, ended_it) = match limit.kind {
             Kind::MemoryMax(max) => {
                 let kills = some(self.oom_kills)?;
-                let peak = self
-                    .memory_peak
-                    .map(|peak| format!(", peak {}", shown(peak)));
-                let times = if kills > 1 {
-                    format!(", {kills} processes")
-                } else {
-                    String::new()
-                };
-                (
-                    format!(
-                        "killed by {name} {}{}{times}",
-                        shown(max),
-                        peak.unwrap_or_default()
-                    ),
-                    true,
-                )
+                let peak = self.memory_peak.map(|peak| format!(", peak {}", shown(peak)));
+                let times = if kills > 1 { format!(", {kills} processes") } else { String::new() };
+                (format!("killed by {name} {}{}{times}", shown(max), peak.unwrap_or_default()), true)
             }
             Kind::CpuMax { shown, .. } => {
                 let periods = some(self.throttled_periods)?;
                 let waited = self.throttled_us.unwrap_or_default() / 1000;
-                (
-                    format!(
-                        "held back by {name} {shown} in {periods} periods of 100 ms, {waited} ms altogether"
-                    ),
-                    false,
-                )
+                (format!("held back by {name} {shown} in {periods} periods of 100 ms, {waited} ms altogether"), false)
             }
             Kind::PidsMax(max) => {
                 let refused = some(self.pids_refused)?;
-                let times = if refused == 1 {
-                    "once".to_owned()
-                } else {
-                    format!("{refused} times")
-                };
-                (
-                    format!("refused a new process or thread {times} by {name} {max}"),
-                    false,
-                )
+                let times = if refused == 1 { "once".to_owned() } else { format!("{refused} times") };
+                (format!("refused a new process or thread {times} by {name} {max}"), false)
             }
             _ => return None,
         };
-        Some(Hit {
-            limit: name.to_owned(),
-            words,
-            ended_it,
-            origin: limit.origin,
-        })
+        Some(Hit { limit: name.to_owned(), words, ended_it, origin: limit.origin })
     }
 }
 
@@ -194,21 +150,12 @@ mod tests {
     fn hits(usage: Usage) -> Vec<(String, bool)> {
         let text = r#"( memory: (max: "64MiB"), cpu: (max: "50%"), pids: (max: 16) )"#;
         let limits = of(text).unwrap();
-        limits
-            .iter()
-            .filter_map(|limit| usage.hit(limit))
-            .map(|hit| (hit.words, hit.ended_it))
-            .collect()
+        limits.iter().filter_map(|limit| usage.hit(limit)).map(|hit| (hit.words, hit.ended_it)).collect()
     }
 
     #[test]
     fn only_limits_that_bit_are_told() {
-        let quiet = Usage {
-            oom_kills: Some(0),
-            pids_refused: Some(0),
-            throttled_periods: None,
-            ..Usage::default()
-        };
+        let quiet = Usage { oom_kills: Some(0), pids_refused: Some(0), throttled_periods: None, ..Usage::default() };
         assert!(hits(quiet).is_empty());
     }
 
@@ -226,15 +173,8 @@ mod tests {
             hits(usage),
             [
                 ("killed by memory.max 64MiB, peak 64MiB".to_owned(), true),
-                (
-                    "held back by cpu.max 50% in 12 periods of 100 ms, 340 ms altogether"
-                        .to_owned(),
-                    false
-                ),
-                (
-                    "refused a new process or thread 3 times by pids.max 16".to_owned(),
-                    false
-                ),
+                ("held back by cpu.max 50% in 12 periods of 100 ms, 340 ms altogether".to_owned(), false),
+                ("refused a new process or thread 3 times by pids.max 16".to_owned(), false),
             ]
         );
         assert_eq!(usage.figures().len(), 5);

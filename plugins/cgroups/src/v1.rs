@@ -14,33 +14,20 @@ pub(crate) fn shares(weight: u32) -> u64 {
 pub(crate) fn settings(limit: &Limit) -> Result<Vec<Setting>, Error> {
     Ok(match limit.kind {
         Kind::NoLimit => vec![],
-        Kind::MemoryMax(bytes) => vec![Setting::new(
-            "memory.limit_in_bytes",
-            bytes,
-            Check::Bytes(bytes),
-        )],
+        Kind::MemoryMax(bytes) => vec![Setting::new("memory.limit_in_bytes", bytes, Check::Bytes(bytes))],
         Kind::MemoryHigh(_) => {
             return Err(Error::host("cgroup v1 cannot slow a workload down before its memory limit (memory.high)")
                 .at(limit.origin)
                 .help("boot with cgroup v2 (systemd.unified_cgroup_hierarchy=1), or leave memory.high out"));
         }
         Kind::Swap { memory: None, .. } => {
-            return Err(
-                Error::host("cgroup v1 limits swap only together with memory")
-                    .at(limit.origin)
-                    .help("set memory.max as well"),
-            );
+            return Err(Error::host("cgroup v1 limits swap only together with memory")
+                .at(limit.origin)
+                .help("set memory.max as well"));
         }
-        Kind::Swap {
-            bytes,
-            memory: Some(memory),
-            ..
-        } => {
+        Kind::Swap { bytes, memory: Some(memory), .. } => {
             let both = memory.saturating_add(bytes);
-            vec![
-                Setting::new("memory.memsw.limit_in_bytes", both, Check::Bytes(both))
-                    .of_swap(bytes),
-            ]
+            vec![Setting::new("memory.memsw.limit_in_bytes", both, Check::Bytes(both)).of_swap(bytes)]
         }
         Kind::CpuMax { quota, .. } => vec![
             // A fresh cgroup has this period; it is checked, not written.
@@ -53,11 +40,7 @@ pub(crate) fn settings(limit: &Limit) -> Result<Vec<Setting>, Error> {
 }
 
 /// What the workload used.
-pub(crate) fn usage(
-    read: &Reader<'_>,
-    controllers: &[Controller],
-    accounting: bool,
-) -> Result<Usage, Error> {
+pub(crate) fn usage(read: &Reader<'_>, controllers: &[Controller], accounting: bool) -> Result<Usage, Error> {
     let mut usage = Usage::default();
     for controller in controllers {
         match controller {
@@ -67,9 +50,7 @@ pub(crate) fn usage(
                 usage.oom_kills = read.field("memory.oom_control", "oom_kill")?;
             }
             Controller::Cpu => {
-                usage.throttled_us = read
-                    .field("cpu.stat", "throttled_time")?
-                    .map(|ns| ns / 1000);
+                usage.throttled_us = read.field("cpu.stat", "throttled_time")?.map(|ns| ns / 1000);
                 usage.throttled_periods = read.field("cpu.stat", "nr_throttled")?;
                 if accounting {
                     usage.cpu_us = read.number("cpuacct.usage")?.map(|ns| ns / 1000);
@@ -99,10 +80,7 @@ mod tests {
     fn memory_and_swap_are_counted_together() {
         assert_eq!(
             written(r#"( memory: (max: "64MiB", swap: "16MiB") )"#),
-            [
-                "memory.limit_in_bytes = 67108864",
-                "memory.memsw.limit_in_bytes = 83886080"
-            ]
+            ["memory.limit_in_bytes = 67108864", "memory.memsw.limit_in_bytes = 83886080"]
         );
     }
 
@@ -115,20 +93,13 @@ mod tests {
     fn percent_of_one_cpu_is_a_quota() {
         assert_eq!(
             written(r#"( cpu: (max: "250%"), pids: (max: 64) )"#),
-            [
-                "cpu.cfs_period_us = 100000",
-                "cpu.cfs_quota_us = 250000",
-                "pids.max = 64"
-            ]
+            ["cpu.cfs_period_us = 100000", "cpu.cfs_quota_us = 250000", "pids.max = 64"]
         );
     }
 
     #[test]
     fn what_v1_lacks_is_an_error_with_help() {
-        for text in [
-            r#"( memory: (high: "1GiB") )"#,
-            r#"( memory: (swap: "1GiB") )"#,
-        ] {
+        for text in [r#"( memory: (high: "1GiB") )"#, r#"( memory: (swap: "1GiB") )"#] {
             let error = settings(&of(text).unwrap()[0]).unwrap_err();
             assert!(!error.help.is_empty(), "{}", error.message);
         }

@@ -23,11 +23,7 @@ pub(crate) fn settings(limit: &Limit) -> Vec<Setting> {
             vec![Setting::new("memory.swap.max", bytes, Check::Bytes(bytes)).of_swap(bytes)]
         }
         Kind::CpuMax { quota, .. } => {
-            vec![Setting::new(
-                "cpu.max",
-                format!("{quota} {PERIOD_US}"),
-                Check::Exactly,
-            )]
+            vec![Setting::new("cpu.max", format!("{quota} {PERIOD_US}"), Check::Exactly)]
         }
         Kind::CpuWeight(weight) => vec![Setting::new("cpu.weight", weight, Check::Exactly)],
         Kind::PidsMax(count) => vec![Setting::new("pids.max", count, Check::Exactly)],
@@ -119,10 +115,7 @@ struct No {
 
 impl From<palisade_sys::Error> for No {
     fn from(error: palisade_sys::Error) -> Self {
-        Self {
-            why: error.to_string(),
-            busy: false,
-        }
+        Self { why: error.to_string(), busy: false }
     }
 }
 
@@ -137,11 +130,7 @@ fn usable(dir: &Path, wanted: &[Controller]) -> Result<Vec<Controller>, No> {
     let available = list("cgroup.controllers")?;
     let absent = without(&available);
     if !absent.is_empty() {
-        let why = format!(
-            "has no {} controller, only: {}",
-            names(&absent),
-            available.trim()
-        );
+        let why = format!("has no {} controller, only: {}", names(&absent), available.trim());
         return Err(No { why, busy: false });
     }
     let enable = without(&list("cgroup.subtree_control")?);
@@ -153,10 +142,7 @@ fn usable(dir: &Path, wanted: &[Controller]) -> Result<Vec<Controller>, No> {
     // The file is in every cgroup but the root.
     let root = matches!(fd::fstat_at(&handle, "cgroup.type"), Err(e) if e.kind() == Errno::ENOENT);
     if !enable.is_empty() && !root && !list("cgroup.procs")?.is_empty() {
-        let why = format!(
-            "has processes, so it cannot give {} to a child",
-            names(&enable)
-        );
+        let why = format!("has processes, so it cannot give {} to a child", names(&enable));
         return Err(No { why, busy: true });
     }
     Ok(enable)
@@ -171,10 +157,7 @@ mod tests {
     fn each_limit_is_a_file() {
         let text = r#"( memory: (max: "64MiB", high: "32MiB"), cpu: (max: "50%", weight: 7), pids: (max: 9) )"#;
         let all = of(text).unwrap();
-        let all = all
-            .iter()
-            .flat_map(settings)
-            .map(|s| format!("{} = {}", s.file, s.value));
+        let all = all.iter().flat_map(settings).map(|s| format!("{} = {}", s.file, s.value));
         assert_eq!(
             all.collect::<Vec<_>>(),
             [
@@ -190,12 +173,8 @@ mod tests {
 
     #[test]
     fn every_place_that_was_tried_is_named() {
-        let tree = Tree {
-            mount: "/nonexistent".into(),
-            root: "/".into(),
-            own: "a/b".into(),
-            wanted: vec![Controller::Pids],
-        };
+        let tree =
+            Tree { mount: "/nonexistent".into(), root: "/".into(), own: "a/b".into(), wanted: vec![Controller::Pids] };
         let error = choose(&tree, false).unwrap_err();
         for dir in ["/nonexistent/a/b:", "/nonexistent/a:", "/nonexistent:"] {
             assert!(error.call.contains(dir), "{}", error.call);

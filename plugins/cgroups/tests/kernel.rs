@@ -54,34 +54,19 @@ impl Launch {
         let library = std::env::current_exe().unwrap().with_file_name(LIBRARY);
         let file = std::fs::File::open(&library).unwrap();
         let loaded = palisade_abi::host::load(file.as_fd(), false).unwrap();
-        let layer = RawLayer {
-            fragment: ron::to_string(&Fragment::policy(SourceId(0), section, 0))
-                .unwrap()
-                .into(),
-        };
+        let layer = RawLayer { fragment: ron::to_string(&Fragment::policy(SourceId(0), section, 0)).unwrap().into() };
         let run_id = format!("test-{}", std::process::id());
         let facts: RawFacts = vec![Tuple2(RString::from("run_id"), RString::from(run_id))].into();
-        let isolator =
-            loaded.module.configure()(vec![layer].into(), facts.clone()).into_result()?;
+        let isolator = loaded.module.configure()(vec![layer].into(), facts.clone()).into_result()?;
         let steps = isolator.plan(facts).into_result()?;
-        Ok(Self {
-            isolator,
-            steps: steps.into(),
-        })
+        Ok(Self { isolator, steps: steps.into() })
     }
 
     fn undo(&mut self, lent: &mut Lent) {
         for step in self.steps.iter_mut().rev() {
             let begun = Instant::now();
-            step.undo(wrap::lend(lent))
-                .into_result()
-                .map_err(Error::from)
-                .unwrap();
-            println!(
-                "  {:>6} us  undo {}",
-                begun.elapsed().as_micros(),
-                step.words()
-            );
+            step.undo(wrap::lend(lent)).into_result().map_err(Error::from).unwrap();
+            println!("  {:>6} us  undo {}", begun.elapsed().as_micros(), step.words());
         }
     }
 
@@ -93,12 +78,7 @@ impl Launch {
             match done {
                 Ok(evidence) => println!("  {took:>6} us  {}: {evidence}", step.words()),
                 Err(failure) if step.demand() == "degrade" => {
-                    println!(
-                        "  {took:>6} us  {}: degraded: {} {}",
-                        step.words(),
-                        failure.message,
-                        failure.call
-                    );
+                    println!("  {took:>6} us  {}: degraded: {} {}", step.words(), failure.message, failure.call);
                 }
                 Err(failure) => return Err(failure.into()),
             }
@@ -141,9 +121,7 @@ fn born(launch: &mut Launch, lent: &mut Lent, work: fn() -> i32) -> Child {
             launch.stage("build", lent).unwrap();
             let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
             let open = open.filter_map(|entry| std::fs::read_link(entry.path()).ok());
-            let cgroupfs: Vec<_> = open
-                .filter(|path| path.starts_with("/sys/fs/cgroup"))
-                .collect();
+            let cgroupfs: Vec<_> = open.filter(|path| path.starts_with("/sys/fs/cgroup")).collect();
             assert!(lent.cgroup.is_some() || cgroupfs.is_empty(), "{cgroupfs:?}");
             done.write_all(b"x").unwrap();
             ready.read_to_end(&mut Vec::new()).unwrap();
@@ -161,52 +139,21 @@ fn run(section: &str, work: fn() -> i32) -> Outcome {
     let child = born(&mut launch, &mut lent, work);
     for step in &launch.steps {
         let begun = Instant::now();
-        let seen = step
-            .verify(wrap::lend(&mut lent))
-            .into_result()
-            .map_err(Error::from)
-            .unwrap();
-        println!(
-            "  {:>6} us  verified: {:?}",
-            begun.elapsed().as_micros(),
-            seen.into_option()
-        );
+        let seen = step.verify(wrap::lend(&mut lent)).into_result().map_err(Error::from).unwrap();
+        println!("  {:>6} us  verified: {:?}", begun.elapsed().as_micros(), seen.into_option());
     }
     let inside = std::fs::read_to_string(format!("/proc/{}/cgroup", child.pid)).unwrap();
     drop(child.go);
-    let ended = process::waitid(Target::PidFd(child.pidfd.as_fd()), false)
-        .unwrap()
-        .unwrap()
-        .ended;
+    let ended = process::waitid(Target::PidFd(child.pidfd.as_fd()), false).unwrap().unwrap().ended;
     let begun = Instant::now();
-    let finish = launch
-        .isolator
-        .finish()
-        .into_result()
-        .map_err(Error::from)
-        .unwrap();
-    println!(
-        "  {:>6} us  finish: {finish:?}",
-        begun.elapsed().as_micros()
-    );
+    let finish = launch.isolator.finish().into_result().map_err(Error::from).unwrap();
+    println!("  {:>6} us  finish: {finish:?}", begun.elapsed().as_micros());
     launch.undo(&mut lent);
     Outcome {
         ended,
-        figures: finish
-            .figures
-            .into_iter()
-            .map(|Tuple2(name, value)| (name.into(), value))
-            .collect(),
-        hits: finish
-            .hits
-            .into_iter()
-            .map(|hit| (hit.words.into(), hit.ended_it))
-            .collect(),
-        paths: inside
-            .lines()
-            .filter(|line| line.contains("palisade-test-"))
-            .map(str::to_owned)
-            .collect(),
+        figures: finish.figures.into_iter().map(|Tuple2(name, value)| (name.into(), value)).collect(),
+        hits: finish.hits.into_iter().map(|hit| (hit.words.into(), hit.ended_it)).collect(),
+        paths: inside.lines().filter(|line| line.contains("palisade-test-")).map(str::to_owned).collect(),
     }
 }
 
@@ -243,16 +190,10 @@ fn idle() -> i32 {
 
 fn left_behind() -> Vec<String> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let points = mounts
-        .lines()
-        .filter(|line| line.contains(" - cgroup"))
-        .filter_map(|line| line.split(' ').nth(4));
+    let points = mounts.lines().filter(|line| line.contains(" - cgroup")).filter_map(|line| line.split(' ').nth(4));
     let name = format!("palisade-test-{}", std::process::id());
     let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
-    let bases: Vec<&str> = own
-        .lines()
-        .filter_map(|line| line.splitn(3, ':').nth(2))
-        .collect();
+    let bases: Vec<&str> = own.lines().filter_map(|line| line.splitn(3, ':').nth(2)).collect();
     points
         .flat_map(|point| bases.iter().map(move |base| format!("{point}{base}")))
         .map(|dir| format!("{}/{name}", dir.trim_end_matches('/')))
@@ -265,68 +206,33 @@ fn limits_bind() {
     let free = run("( pids: (max: 100) )", hoard);
     assert_eq!(free.ended, Ended::Exited(0));
     let killed = run(r#"( memory: (max: "16MiB"), pids: (max: 100) )"#, hoard);
-    assert_eq!(
-        killed.ended,
-        Ended::Signaled {
-            signal: 9,
-            core: false
-        }
-    );
+    assert_eq!(killed.ended, Ended::Signaled { signal: 9, core: false });
     assert!(
-        killed
-            .hits
-            .iter()
-            .any(|(words, ended_it)| *ended_it && words.starts_with("killed by memory.max 16MiB")),
+        killed.hits.iter().any(|(words, ended_it)| *ended_it && words.starts_with("killed by memory.max 16MiB")),
         "{:?}",
         killed.hits
     );
     assert_eq!(killed.figures["oom_kills"], 1);
 
-    assert_eq!(
-        run(r#"( memory: (max: "64MiB") )"#, || 99).ended,
-        Ended::Exited(99)
-    );
+    assert_eq!(run(r#"( memory: (max: "64MiB") )"#, || 99).ended, Ended::Exited(99));
     let refused = run("( pids: (max: 5) )", forks);
-    assert_eq!(
-        refused.ended,
-        Ended::Exited(4),
-        "the process itself is the fifth; and its children were killed"
-    );
+    assert_eq!(refused.ended, Ended::Exited(4), "the process itself is the fifth; and its children were killed");
     assert_eq!(refused.hits.len(), 1, "{:?}", refused.hits);
-    assert!(
-        refused
-            .figures
-            .get("pids_peak")
-            .is_none_or(|peak| *peak == 5)
-    );
+    assert!(refused.figures.get("pids_peak").is_none_or(|peak| *peak == 5));
 
     let free = run("( pids: (max: 5) )", spin);
     assert!(free.hits.is_empty(), "{:?}", free.hits);
     let slow = run(r#"( cpu: (max: "20%", weight: 50) )"#, spin);
-    assert!(
-        slow.figures["cpu_throttled_periods"] >= 2,
-        "{:?}",
-        slow.figures
-    );
-    assert!(
-        slow.hits[0].0.starts_with("held back by cpu.max 20% in"),
-        "{:?}",
-        slow.hits
-    );
+    assert!(slow.figures["cpu_throttled_periods"] >= 2, "{:?}", slow.figures);
+    assert!(slow.hits[0].0.starts_with("held back by cpu.max 20% in"), "{:?}", slow.hits);
 
-    let all = run(
-        r#"( memory: (max: "512MiB"), cpu: (max: "200%"), pids: (max: 256) )"#,
-        idle,
-    );
+    let all = run(r#"( memory: (max: "512MiB"), cpu: (max: "200%"), pids: (max: 256) )"#, idle);
     assert!(!all.paths.is_empty() && all.hits.is_empty());
 }
 
 fn an_existing_cgroup_is_not_adopted() {
     let section = "( pids: (max: 5) )";
-    let (mut first, mut second) = (
-        Launch::plan(section).unwrap(),
-        Launch::plan(section).unwrap(),
-    );
+    let (mut first, mut second) = (Launch::plan(section).unwrap(), Launch::plan(section).unwrap());
     first.stage("prepare", &mut Lent::default()).unwrap();
     let error = second.stage("prepare", &mut Lent::default()).unwrap_err();
     assert!(error.call.contains("EEXIST"), "{error:?}");
@@ -341,9 +247,7 @@ fn what_is_missing_is_said() {
     };
     assert!(error.help.contains("demand: Degrade"), "{error:?}");
     println!("{}\n  {}\n  {}", error.message, error.call, error.help);
-    let mut launch = Launch::plan("( pids: (max: 5), demand: Degrade )")
-        .map_err(|e| format!("{e:?}"))
-        .unwrap();
+    let mut launch = Launch::plan("( pids: (max: 5), demand: Degrade )").map_err(|e| format!("{e:?}")).unwrap();
     launch.stage("prepare", &mut Lent::default()).unwrap();
 }
 

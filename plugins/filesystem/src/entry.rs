@@ -155,7 +155,10 @@ enum Named {
         #[serde(default = "tmpfs_size")]
         shm: Size,
     },
-    Symlink { target: Text, at: AbsPath },
+    Symlink {
+        target: Text,
+        at: AbsPath,
+    },
     Dir {
         path: AbsPath,
         #[serde(default)]
@@ -167,7 +170,9 @@ enum Named {
         #[serde(default)]
         mode: Option<Mode>,
     },
-    Mask { path: AbsPath },
+    Mask {
+        path: AbsPath,
+    },
 }
 
 fn yes() -> bool {
@@ -354,7 +359,10 @@ mod tests {
         assert_eq!(read("Proc"), read("Proc(\"/proc\")"));
         assert_eq!(read("Proc"), read("Proc( /* all */ path: \"/proc\", subset: All )"));
         assert_eq!(read("Dev"), read("Dev(path: \"/dev\", tty: true, pts: true, shm: \"64MiB\")"));
-        assert_eq!(read("Tmpfs(\"/tmp\")"), read("Tmpfs(path: \"/tmp\", size: \"64MiB\", inodes: 65536, mode: \"1777\")"));
+        assert_eq!(
+            read("Tmpfs(\"/tmp\")"),
+            read("Tmpfs(path: \"/tmp\", size: \"64MiB\", inodes: 65536, mode: \"1777\")")
+        );
         assert_eq!(read("Mask(\"/a\")"), Ok(Entry::Mask(path("/a"))));
         assert_eq!(read("Dir( // why\n \"/a\")"), Ok(Entry::Dir { path: path("/a"), mode: 0o755 }));
         assert_eq!(read("System"), Ok(Entry::System));

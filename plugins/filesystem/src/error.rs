@@ -9,10 +9,6 @@ pub(crate) trait Told<T> {
 
 impl<T> Told<T> for palisade_sys::Result<T> {
     fn told(self, words: impl FnOnce() -> String) -> Result<T, Error> {
-        self.map_err(|e| {
-            Error::setup(words())
-                .call(e.to_string(), e.errno())
-                .help(e.hint().unwrap_or_default())
-        })
+        self.map_err(|e| Error::setup(words()).call(e.to_string(), e.errno()).help(e.hint().unwrap_or_default()))
     }
 }

@@ -118,7 +118,8 @@ impl Planner<'_> {
             self.tree.name(&path, Made::Name(Kind::Dir))?;
             ops.push(Op::Dir { path: path.clone(), mode: 0o755 });
         }
-        let mut nodes = vec![("null", (1, 3)), ("zero", (1, 5)), ("full", (1, 7)), ("random", (1, 8)), ("urandom", (1, 9))];
+        let mut nodes =
+            vec![("null", (1, 3)), ("zero", (1, 5)), ("full", (1, 7)), ("random", (1, 8)), ("urandom", (1, 9))];
         if dev.tty {
             nodes.push(("tty", (5, 0)));
         }
@@ -129,7 +130,12 @@ impl Planner<'_> {
             expected.push(Expected::plain(&path, MountFlags::RO | MountFlags::NOSUID | MountFlags::NOEXEC));
             ops.push(Op::Node { name, device, target: Target { path, kind: Kind::File, make: true } });
         }
-        let mut links = vec![("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")];
+        let mut links = vec![
+            ("fd", "/proc/self/fd"),
+            ("stdin", "/proc/self/fd/0"),
+            ("stdout", "/proc/self/fd/1"),
+            ("stderr", "/proc/self/fd/2"),
+        ];
         if dev.pts {
             let options = vec![("ptmxmode", "0666".to_owned()), ("mode", "0620".to_owned())];
             // Not nodev: a terminal is a device.
@@ -149,7 +155,8 @@ impl Planner<'_> {
         if mounted {
             ops.push(Op::Freeze { path: path.clone() });
         }
-        let why = "the devices that any program may use, bound from the host's; no disk, no memory, terminals of its own";
+        let why =
+            "the devices that any program may use, bound from the host's; no disk, no memory, terminals of its own";
         Ok(Item { words: format!("makes {path}: {}", shown.join(" ")), why: why.to_owned(), ops, expected })
     }
 

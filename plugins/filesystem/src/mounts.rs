@@ -185,7 +185,8 @@ mod tests {
     #[test]
     fn type_and_limits_are_compared() {
         let mounts = parse(TEXT).unwrap();
-        let root = Expected { kind: Some("tmpfs"), size: Some(1 << 20), inodes: Some(1000), ..expect("/", MountFlags::RO) };
+        let root =
+            Expected { kind: Some("tmpfs"), size: Some(1 << 20), inodes: Some(1000), ..expect("/", MountFlags::RO) };
         assert!(check(&mounts, &root).is_ok());
         assert!(check(&mounts, &Expected { size: Some(1 << 19), ..root.clone() }).is_err());
         assert!(check(&mounts, &Expected { inodes: Some(5), ..root.clone() }).is_err());
@@ -195,7 +196,8 @@ mod tests {
     #[test]
     fn what_nobody_planned_is_found() {
         let mounts = parse(TEXT).unwrap();
-        let mut all = vec![expect("/", MountFlags::NONE), expect("/a b", MountFlags::NONE), expect("/tmp", MountFlags::NONE)];
+        let mut all =
+            vec![expect("/", MountFlags::NONE), expect("/a b", MountFlags::NONE), expect("/tmp", MountFlags::NONE)];
         all.push(expect("/usr", MountFlags::NONE));
         assert!(check_all(&mounts, &all).unwrap_err().message.contains("/usr/local"));
         all[3].recursive = true;

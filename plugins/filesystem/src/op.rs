@@ -1,5 +1,6 @@
 //! One thing to do in the view, and what the kernel must say afterwards. Data only: made by the plan, done in `view`.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use palisade_sys::mount::MountFlags;
@@ -90,12 +91,16 @@ impl Content {
         }
     }
 
-    /// The bytes, for a workload with these ids.
-    pub(crate) fn bytes(&self, uid: u32, gid: u32) -> Vec<u8> {
+    /// The bytes, for a workload with these ids (uid, gid), which are asked for where they matter.
+    pub(crate) fn bytes(&self, ids: impl FnOnce() -> (u32, u32)) -> Cow<'_, [u8]> {
+        let (uid, gid) = match self {
+            Self::Bytes(bytes) => return Cow::Borrowed(bytes),
+            Self::Passwd | Self::Group => ids(),
+        };
         // Accounts that exist on every system, so that `id`, `ls -l` and programs that ask who they are have an answer.
         let users = [
             (0, "root:x:0:0:root:/root:/bin/sh\n".to_owned()),
-            (uid, format!("user:x:{uid}:{gid}:user:/:/bin/sh\n")),
+            (uid, format!("user:x:{uid}:{gid}:user:/home/user:/bin/sh\n")),
             (65534, "nobody:x:65534:65534:nobody:/nonexistent:/bin/false\n".to_owned()),
         ];
         let groups = [
@@ -108,11 +113,7 @@ impl Content {
             let wanted = lines.iter().enumerate().filter(|(at, _)| !(*at == 1 && known));
             wanted.map(|(_, (_, line))| line.as_str()).collect::<String>().into_bytes()
         };
-        match self {
-            Self::Bytes(bytes) => bytes.clone(),
-            Self::Passwd => join(&users, uid),
-            Self::Group => join(&groups, gid),
-        }
+        Cow::Owned(if matches!(self, Self::Passwd) { join(&users, uid) } else { join(&groups, gid) })
     }
 }
 
@@ -148,7 +149,7 @@ mod tests {
 
     #[test]
     fn accounts_are_there_once() {
-        let text = |content: Content, id| String::from_utf8(content.bytes(id, id)).unwrap();
+        let text = |content: Content, id| String::from_utf8(content.bytes(|| (id, id)).into_owned()).unwrap();
         assert_eq!(text(Content::Group, 7), "root:x:0:\nuser:x:7:\nnogroup:x:65534:\n");
         assert_eq!(text(Content::Group, 0), "root:x:0:\nnogroup:x:65534:\n");
         assert_eq!(text(Content::Passwd, 65534).lines().count(), 2);

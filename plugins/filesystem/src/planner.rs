@@ -38,7 +38,9 @@ impl Filesystem {
         let zero = config.inodes.as_ref().filter(|inodes| inodes.value == 0).map(|inodes| inodes.origin);
         let zero = zero.or(config.size.as_ref().filter(|size| size.value.0 == 0).map(|size| size.origin));
         if let Some(origin) = zero {
-            return Err(Error::policy("0 would mean no limit").at(origin).help("give a limit above 0, or remove the line"));
+            return Err(Error::policy("0 would mean no limit")
+                .at(origin)
+                .help("give a limit above 0, or remove the line"));
         }
         Ok(Self { config })
     }
@@ -98,7 +100,12 @@ impl Planner<'_> {
                 words
             }
         };
-        Ok(Item { words, why: "in the view's own memory; gone with the workload".to_owned(), ops, expected: Vec::new() })
+        Ok(Item {
+            words,
+            why: "in the view's own memory; gone with the workload".to_owned(),
+            ops,
+            expected: Vec::new(),
+        })
     }
 
     fn bind(&mut self, bind: &Bind, origin: Option<Origin>) -> Result<Item, Error> {
@@ -116,7 +123,8 @@ impl Planner<'_> {
         let also: String = flags.without(MountFlags::RO).names().map(|name| format!(", {name}")).collect();
         let words = format!("binds {}{to} {access}{also}", bind.from);
         if bind.to.as_str() == "/" {
-            return Err(Error::policy("a bind on / would hide the whole view").help("write root: Rootfs(\"...\")"));
+            return Err(Error::policy("a bind on / would hide the whole view")
+                .help("start palisade in the directory of a project, or write root: Rootfs(\"...\")"));
         }
         let Some((real, kind)) = find(Path::new(bind.from.as_str()))? else {
             if bind.optional {
@@ -146,8 +154,10 @@ impl Planner<'_> {
         let mut points = text.lines().filter_map(|line| line.split(' ').nth(4));
         match points.find(|point| *point != path && below(point, path).is_some()) {
             None => Ok(false),
-            Some(point) => Err(Error::host(format!("{point} is mounted below {path}, and would keep its own attributes"))
-                .help("needs Linux 5.12 (mount_setattr); or write recursive: false and bind it by itself")),
+            Some(point) => {
+                Err(Error::host(format!("{point} is mounted below {path}, and would keep its own attributes"))
+                    .help("needs Linux 5.12 (mount_setattr); or write recursive: false and bind it by itself"))
+            }
         }
     }
 
@@ -212,6 +222,7 @@ impl Filesystem {
         let count = planner.sources.len();
         let mut all = root.expected.clone();
         all.extend(planner.items.iter().flat_map(|(item, _)| item.expected.clone()));
+        let items = uncovered(planner.items);
         let view = Rc::new(View::new(base, planner.sources, freeze, host)?);
         let origin = self.config.root.as_ref().and_then(|root| root.origin);
         let mut steps = Vec::new();
@@ -219,12 +230,16 @@ impl Filesystem {
             steps.push(steps::open(&view, count).origin(origin));
         }
         steps.push(steps::build(&view, Doing::Root, root, witnessed).origin(origin));
-        for (mut item, origin) in planner.items {
+        for (mut item, origin) in items {
             let ops = std::mem::take(&mut item.ops);
             let witnessed = witnessed && !item.expected.is_empty();
             steps.push(steps::build(&view, Doing::Entry(ops), item, witnessed).origin(origin));
         }
-        let last = if freeze { "makes the view the root, read-only, and detaches the host's tree" } else { "makes the view the root and detaches the host's tree" };
+        let last = if freeze {
+            "makes the view the root, read-only, and detaches the host's tree"
+        } else {
+            "makes the view the root and detaches the host's tree"
+        };
         let readonly = self.config.readonly.as_ref().and_then(|readonly| readonly.origin);
         let expected = if freeze { vec![Expected::plain("/", ROOT_FLAGS | MountFlags::RO)] } else { Vec::new() };
         let why = "pivot_root, not chroot: afterwards there is no way up".to_owned();
@@ -232,6 +247,17 @@ impl Filesystem {
         steps.push(steps::build(&view, Doing::Pivot(all), item, witnessed && freeze).origin(readonly.or(origin)));
         Ok(steps)
     }
+}
+
+/// What a later entry is mounted on, or above, can no longer be seen, and is not looked for.
+fn uncovered(mut items: Vec<(Item, Option<Origin>)>) -> Vec<(Item, Option<Origin>)> {
+    let mut later: Vec<String> = Vec::new();
+    for (item, _) in items.iter_mut().rev() {
+        let own: Vec<String> = item.expected.iter().map(|expected| expected.path.clone()).collect();
+        item.expected.retain(|expected| !later.iter().any(|over| below(&expected.path, over).is_some()));
+        later.extend(own);
+    }
+    items
 }
 
 impl Isolator for Filesystem {
@@ -257,14 +283,17 @@ impl Isolator for Filesystem {
         let (base, root_item) = self.base(&mut planner)?;
         for entry in &self.config.entries {
             // An error that names no place of its own is about this entry.
-            let item = planner.entry(entry).map_err(|error| Error { origin: error.origin.or(entry.origin), ..error })?;
+            let item =
+                planner.entry(entry).map_err(|error| Error { origin: error.origin.or(entry.origin), ..error })?;
             planner.items.push((item, entry.origin));
         }
         if let Base::Empty(fs) = &base {
             let room = fs.expected("/").size.unwrap_or(0);
             if u64::try_from(planner.bytes).unwrap_or(u64::MAX) > room {
                 let message = format!("the files of the view hold {} bytes, and its root has {room}", planner.bytes);
-                return Err(Error::policy(message).at(self.config.size.as_ref().and_then(|size| size.origin)).help("raise `size`"));
+                return Err(Error::policy(message)
+                    .at(self.config.size.as_ref().and_then(|size| size.origin))
+                    .help("raise `size`"));
             }
         }
         self.steps(planner, base, root_item)

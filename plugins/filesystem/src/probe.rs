@@ -7,7 +7,6 @@ use palisade_sys::mount::{self, Fs, MountAttr, MountFlags};
 use palisade_sys::namespace::{CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER};
 use palisade_sys::{Errno, Error, fd, namespace, process};
 
-
 const CAP_SYS_ADMIN: u32 = 21;
 
 /// Tries what a launch does, in new namespaces.
@@ -55,9 +54,8 @@ fn remedy(feature: &str, errno: Errno) -> &'static str {
 /// child of that child.
 fn in_child(flags: u64, act: fn() -> palisade_sys::Result<()>) -> palisade_sys::Result<i32> {
     let process::Cloned::Parent { pidfd, .. } = process::fork()? else {
-        let tried = namespace::unshare(flags | CLONE_NEWNS).and_then(|()| {
-            if flags & CLONE_NEWPID == 0 { act().map(|()| 0) } else { in_child(0, act) }
-        });
+        let tried = namespace::unshare(flags | CLONE_NEWNS)
+            .and_then(|()| if flags & CLONE_NEWPID == 0 { act().map(|()| 0) } else { in_child(0, act) });
         process::exit_now(tried.unwrap_or_else(|error| error.errno()))
     };
     let status = process::waitid(process::Target::PidFd(pidfd.as_fd()), false)?;

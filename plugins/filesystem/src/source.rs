@@ -10,8 +10,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use palisade_abi::{Error, Origin};
-use palisade_sys::mount::{self, MountAttr, MountFlags, Propagation};
 use palisade_sys::fd;
+use palisade_sys::mount::{self, MountAttr, MountFlags, Propagation};
 
 use crate::error::Told;
 use crate::tree::Kind;
@@ -47,7 +47,9 @@ pub(crate) fn find(path: &Path) -> Result<Option<(PathBuf, Kind)>, Error> {
         here.push(&part);
         let facts = match std::fs::symlink_metadata(&here) {
             Ok(facts) => facts,
-            Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => return Ok(None),
+            Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
             Err(e) => {
                 return Err(Error::host(format!("cannot look at {}", here.display()))
                     .call(format!("lstat({here:?}): {e}"), e.raw_os_error().unwrap_or(0)));
@@ -84,7 +86,8 @@ fn components(path: &Path) -> Vec<OsString> {
 
 fn stranger(path: &Path, link: &Path, uid: u32) -> Error {
     let to = std::fs::read_link(link).unwrap_or_default();
-    let message = format!("{} goes through {}, a symbolic link of uid {uid} to {}", path.display(), link.display(), to.display());
+    let message =
+        format!("{} goes through {}, a symbolic link of uid {uid} to {}", path.display(), link.display(), to.display());
     Error::policy(message).help("a workload of an earlier run could have put it there; write the path that is meant")
 }
 

@@ -20,8 +20,12 @@ pub(crate) struct Item {
 /// Opens the sources on the host. For a launcher with privileges over the host's mounts.
 pub(crate) fn open(view: &Rc<View>, count: usize) -> Step {
     let things = if count == 1 { "1 path".to_owned() } else { format!("{count} paths") };
-    Step::new(Stage::Prepare, format!("opens {things} of the host as mounts that are attached nowhere"), Open(Rc::clone(view)))
-        .why("the ids that the workload will have may not be able to reach them")
+    Step::new(
+        Stage::Prepare,
+        format!("opens {things} of the host as mounts that are attached nowhere"),
+        Open(Rc::clone(view)),
+    )
+    .why("the ids that the workload will have may not be able to reach them")
 }
 
 struct Open(Rc<View>);

@@ -20,20 +20,18 @@ use crate::tree::{Backing, Kind, Made};
 const DIRS: [&str; 9] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix/store", "gnu/store"];
 
 /// What is shown of /etc, where the host has it. Nothing in it says which host this is or who uses it.
-const ETC: [&str; 23] = [
+const ETC: [&str; 18] = [
     // Where libraries are; without it the loader searches a few directories and then fails.
     "ld.so.cache",
     // Which of several programs a name stands for: cc, awk, java, vi.
     "alternatives",
     // How names are looked up, and the names of protocols and ports.
     "nsswitch.conf",
-    "host.conf",
     "protocols",
     "services",
     // Which certificates are trusted, and the defaults of OpenSSL; not ssl/private.
     "ssl/certs",
     "ssl/openssl.cnf",
-    "ca-certificates",
     "pki/tls",
     "pki/ca-trust",
     "crypto-policies",
@@ -42,15 +40,12 @@ const ETC: [&str; 23] = [
     "os-release",
     // Where fonts are.
     "fonts",
-    // Settings that installed programs refuse or change their ways without.
+    // Settings without which these programs do not start, or lose their own limits.
     "java-11-openjdk",
     "java-17-openjdk",
     "java-21-openjdk",
     "ImageMagick-6",
     "ImageMagick-7",
-    "magic",
-    "terminfo",
-    "perl",
 ];
 
 /// A file up to this size is copied; a larger one is bound.
@@ -64,7 +59,9 @@ impl Planner<'_> {
     /// The host's system directories.
     pub(crate) fn system(&mut self) -> Result<Item, Error> {
         if self.tree.backing("/").1 != &Backing::Own {
-            return Err(Error::policy("System and Rootfs both bring the system directories").help("remove one of the two"));
+            return Err(
+                Error::policy("System and Rootfs both bring the system directories").help("remove one of the two")
+            );
         }
         let mut item = Item { words: String::new(), why: String::new(), ops: Vec::new(), expected: Vec::new() };
         let (mut dirs, mut links) = (Vec::new(), Vec::new());
@@ -101,7 +98,8 @@ impl Planner<'_> {
             self.show(&format!("/etc/{name}"), item)?;
         }
         let hosts = Content::Bytes(HOSTS.as_bytes().to_vec());
-        for (path, content) in [("/etc/passwd", Content::Passwd), ("/etc/group", Content::Group), ("/etc/hosts", hosts)] {
+        for (path, content) in [("/etc/passwd", Content::Passwd), ("/etc/group", Content::Group), ("/etc/hosts", hosts)]
+        {
             self.file(path, 0o644, content, &mut item.ops)?;
         }
         Ok(())
@@ -109,20 +107,24 @@ impl Planner<'_> {
 
     /// One name of /etc: a link into /usr, a copy of a small file, or a bind. What is not there is left out.
     fn show(&mut self, path: &str, item: &mut Item) -> Result<(), Error> {
-        let Some((real, kind)) = find(Path::new(path))? else { return Ok(()) };
-        let is_link = std::fs::symlink_metadata(path).is_ok_and(|facts| facts.is_symlink());
-        if is_link && real.starts_with("/usr") {
-            return self.link(path, item);
-        }
-        if kind == Kind::Dir {
+        let Ok(facts) = std::fs::symlink_metadata(path) else { return Ok(()) };
+        if facts.is_dir() {
             return self.bind_dir(path, item);
         }
-        let facts = std::fs::metadata(&real)?;
+        if facts.is_symlink() {
+            match find(Path::new(path))? {
+                Some((real, _)) if real.starts_with("/usr") => return self.link(path, item),
+                Some((_, Kind::Dir)) => return self.bind_dir(path, item),
+                Some((_, Kind::File)) => {}
+                None => return Ok(()),
+            }
+        }
         // What not everybody may read is not for the workload either.
+        let facts = std::fs::metadata(path)?;
         if facts.len() > COPIED || facts.permissions().mode() & 0o004 == 0 {
             return Ok(());
         }
-        let Ok(bytes) = std::fs::read(&real) else { return Ok(()) };
+        let Ok(bytes) = std::fs::read(path) else { return Ok(()) };
         self.file(path, 0o644, Content::Bytes(bytes), &mut item.ops)
     }
 
@@ -163,7 +165,9 @@ impl Planner<'_> {
     /// The last file or link of a name counts, so that a policy can replace one of `System`.
     fn forget(&mut self, path: &str, ops: &mut Vec<Op>) {
         for ops in self.items.iter_mut().map(|(item, _)| &mut item.ops).chain([ops]) {
-            ops.retain(|op| !matches!(op, Op::File { path: other, .. } | Op::Link { path: other, .. } if other == path));
+            ops.retain(
+                |op| !matches!(op, Op::File { path: other, .. } | Op::Link { path: other, .. } if other == path),
+            );
         }
     }
 }

@@ -125,7 +125,9 @@ impl Tree {
                 let inside = |other: &String| other != &path && below(other, &path).is_some();
                 let mounted = self.mounts.iter().any(|(at, _)| below(at, &path).is_some());
                 if mounted || self.kinds.get(&path) == Some(&Kind::Dir) || self.kinds.keys().any(inside) {
-                    return Err(Error::policy(format!("{path} is a directory already, and a link cannot be put there")));
+                    return Err(Error::policy(format!(
+                        "{path} is a directory already, and a link cannot be put there"
+                    )));
                 }
                 self.kinds.remove(&path);
                 self.links.insert(path.clone(), target);
@@ -222,10 +224,18 @@ fn exists_there(path: &str, source: &Path, rest: &str, kind: Kind) -> Result<(),
     let real = source.join(rest);
     match real_kind(source, rest)? {
         Some(found) if found == kind => Ok(()),
-        Some(_) => Err(Error::policy(format!("{} is {}", real.display(), if kind == Kind::Dir { "no directory" } else { "a directory" }))
-            .help("a directory goes on a directory, a file on a file")),
-        None => Err(Error::policy(format!("there is no {path} to mount on: it would be {}", real.display()))
-            .help(format!("nothing is made in directories of the host; make {} yourself, or put a Tmpfs around it", real.display()))),
+        Some(_) => Err(Error::policy(format!(
+            "{} is {}",
+            real.display(),
+            if kind == Kind::Dir { "no directory" } else { "a directory" }
+        ))
+        .help("a directory goes on a directory, a file on a file")),
+        None => {
+            Err(Error::policy(format!("there is no {path} to mount on: it would be {}", real.display())).help(format!(
+                "nothing is made in directories of the host; make {} yourself, or put a Tmpfs around it",
+                real.display()
+            )))
+        }
     }
 }
 

@@ -1,21 +1,22 @@
 //! The view while it is built. The child fills it; the host keeps what it opened, and what it read back.
 
-use std::cell::RefCell;
+use std::cell::{Ref, RefCell};
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
 
 use palisade_abi::{Error, Host};
 use palisade_sys::beneath::Root;
 use palisade_sys::mount::{self, Fs, MountAttr, MountFlags};
 use palisade_sys::procfs::Proc;
-use palisade_sys::{Errno, fd, limits, process};
+use palisade_sys::{Errno, fd, limits, names, process};
 
 use crate::error::Told;
 use crate::mounts::{self, Mount};
 use crate::op::{Fresh, Op};
 use crate::source::Source;
-use crate::tree::{Kind, Target};
+use crate::tree::{Kind, Target, below};
 
 /// Major and minor number of the null device.
 const NULL: (u32, u32) = (1, 3);
@@ -52,6 +53,9 @@ pub(crate) struct View {
 #[derive(Debug, Default)]
 struct State {
     root: Option<Root>,
+    /// Directories that are the view's own or the kernel's, by path. Nobody else can make a name in them, so they need
+    /// no path walk of their own: one call a name.
+    dirs: BTreeMap<String, OwnedFd>,
     slots: Vec<Option<OwnedFd>>,
     /// Masks that are attached already: others are clones of them and inherit their flags.
     masked_file: Option<OwnedFd>,
@@ -62,7 +66,6 @@ struct State {
 impl View {
     /// Makes the view of one launch; nothing of it exists yet.
     pub(crate) fn new(base: Base, sources: Vec<Source>, freeze: bool, host: &Host) -> Result<Self, Error> {
-        let look = || Proc::host()?.own()?.ns("mnt");
         let slots = sources.iter().map(|_| None).collect();
         Ok(Self {
             base,
@@ -70,7 +73,7 @@ impl View {
             early: host.kernel()? >= (5, 12),
             freeze,
             ids: (host.workload_uid(), host.workload_gid()),
-            launcher: look().told(|| "cannot see the launcher's own mount namespace".to_owned())?,
+            launcher: own_namespace()?,
             state: RefCell::new(State { slots, ..State::default() }),
             seen: RefCell::new(None),
         })
@@ -101,14 +104,14 @@ impl View {
 
     /// Makes the new root and puts it on top of the old one, which keeps serving paths until the end.
     pub(crate) fn begin(&self) -> Result<String, Error> {
-        let look = || Proc::host()?.own()?.ns("mnt");
-        if look().told(|| "cannot see the own mount namespace".to_owned())? == self.launcher {
+        if own_namespace()? == self.launcher {
             return Err(Error::setup("this process is in the launcher's own mount namespace")
                 .help("add `mount: New` to the plugin `namespaces`; the view would replace the host's root"));
         }
         let umask = limits::set_umask(0).told(|| "cannot set the umask".to_owned())?;
         let slash = fd::open_path("/", fd::O_PATH | fd::O_DIRECTORY).told(|| "cannot open the old root".to_owned())?;
-        let attach = |tree: &OwnedFd| mount::move_mount_onto(tree, &slash).told(|| "cannot attach the new root".to_owned());
+        let attach =
+            |tree: &OwnedFd| mount::move_mount_onto(tree, &slash).told(|| "cannot attach the new root".to_owned());
         let tree = match &self.base {
             Base::Empty(fresh) => {
                 let tree = make(fresh)?;
@@ -125,6 +128,10 @@ impl View {
             }
         };
         let mut state = self.state.borrow_mut();
+        if matches!(self.base, Base::Empty(_)) {
+            let dir = fd::dup_cloexec(&tree).told(|| "cannot keep the new root".to_owned())?;
+            state.dirs.insert(String::new(), dir);
+        }
         state.root = Some(Root::from_fd(tree));
         state.umask = Some(umask);
         Ok(String::new())
@@ -151,28 +158,47 @@ impl View {
                 self.attach(&tree, target)?;
                 if self.early { Ok(()) } else { source.apply_attr(&tree) }
             }
-            Op::Fresh { fs, target } => self.attach(&make(fs)?, target),
+            Op::Fresh { fs, target } => {
+                let tree = make(fs)?;
+                self.attach(&tree, target)?;
+                // A mount's descriptor is its root directory.
+                self.state.borrow_mut().dirs.insert(target.path.clone(), tree);
+                Ok(())
+            }
             Op::Node { name, device, target } => self.node(name, *device, target),
             Op::Mask { target } => self.mask(target),
             Op::Part { target, flags } => {
-                let place = self.open(target)?;
-                let part = mount::open_tree_fd(&place, false).told(|| format!("cannot clone {}", target.path))?;
-                mount::move_mount_onto(&part, &place).told(|| format!("cannot mount on {}", target.path))?;
-                mount::set_attr(&part, false, MountAttr::set(*flags)).told(|| format!("cannot make {} {flags}", target.path))
+                let said = || format!("cannot make {} {flags}", target.path);
+                let part = match self.own(&target.path) {
+                    Some((dir, name)) => mount::open_tree_clone(&*dir, name, false),
+                    None => self.with_root(|root| mount::open_tree_fd(root.open(&target.path, fd::O_PATH)?, false)),
+                };
+                let part = part.told(said)?;
+                self.attach(&part, target)?;
+                mount::set_attr(&part, false, MountAttr::set(*flags)).told(said)
             }
             Op::Freeze { path } => {
-                let place = self.with_root(|root| root.open(path, fd::O_PATH)).told(|| format!("cannot open {path}"))?;
+                let place =
+                    self.with_root(|root| root.open(path, fd::O_PATH)).told(|| format!("cannot open {path}"))?;
                 let attr = MountAttr::set(MountFlags::RO);
                 mount::set_attr(&place, false, attr).told(|| format!("cannot make {path} read-only"))
             }
-            Op::Dir { path, mode } => self.make_dir(path, *mode).told(|| format!("cannot make the directory {path}")),
+            Op::Dir { path, mode } => {
+                let said = || format!("cannot make the directory {path}");
+                let (parent, name) = self.parent(path)?;
+                let made = names::dir(&*parent, name, *mode).told(said)?;
+                drop(parent);
+                self.state.borrow_mut().dirs.insert(path.clone(), made);
+                Ok(())
+            }
             Op::Link { path, to } => {
-                self.with_root(|root| root.symlink(to, path)).told(|| format!("cannot make the link {path}"))
+                let (parent, name) = self.parent(path)?;
+                names::symlink(to, &*parent, name).told(|| format!("cannot make the link {path}"))
             }
             Op::File { path, mode, content } => {
-                let (uid, gid) = self.ids;
-                let bytes = content.bytes(uid.unwrap_or_else(process::euid), gid.unwrap_or_else(process::egid));
-                self.with_root(|root| root.create_file(path, *mode, &bytes)).told(|| format!("cannot make the file {path}"))
+                let (parent, name) = self.parent(path)?;
+                let ids = || (self.ids.0.unwrap_or_else(process::euid), self.ids.1.unwrap_or_else(process::egid));
+                names::file(&*parent, name, *mode, &content.bytes(ids)).told(|| format!("cannot make the file {path}"))
             }
         }
     }
@@ -183,40 +209,56 @@ impl View {
         act(state.root.as_ref().ok_or_else(none)?)
     }
 
-    fn make_dir(&self, path: &str, mode: u32) -> palisade_sys::Result<()> {
-        let path = Path::new(path);
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
-        let parent = self.with_root(|root| root.mkdir_all(parent, 0o755))?;
-        match fd::mkdir_at(&parent, name, mode) {
-            // A parent of an earlier entry; only a mode that was asked for is worth an error.
-            Err(error) if error.kind() == Errno::EEXIST && mode == 0o755 => Ok(()),
-            made => made,
+    /// The directory that a path is a name in, where it is the view's own or the kernel's and open.
+    fn own<'a>(&self, path: &'a str) -> Option<(Ref<'_, OwnedFd>, &'a str)> {
+        let (parent, name) = path.rsplit_once('/')?;
+        let dir = Ref::filter_map(self.state.borrow(), |state| state.dirs.get(parent)).ok()?;
+        Some((dir, name))
+    }
+
+    /// The same, made with all parents. For paths that are the view's own, as the plan has found out.
+    fn parent<'a>(&self, path: &'a str) -> Result<(Ref<'_, OwnedFd>, &'a str), Error> {
+        if self.own(path).is_none() {
+            let (parent, _) = path.rsplit_once('/').unwrap_or_default();
+            if parent.is_empty() {
+                return Err(Error::setup(format!("{path} would be made in a root that is not the view's own")));
+            }
+            let made = {
+                let (above, name) = self.parent(parent)?;
+                names::dir(&*above, name, 0o755).told(|| format!("cannot make the directory {parent}"))?
+            };
+            self.state.borrow_mut().dirs.insert(parent.to_owned(), made);
         }
+        self.own(path).ok_or_else(|| Error::setup(format!("{path} has no directory")))
     }
 
-    /// Opens the place of a mount, and makes it where the view may.
-    fn open(&self, target: &Target) -> Result<OwnedFd, Error> {
-        let path = &target.path;
-        let opened = self.with_root(|root| match (target.make, target.kind) {
-            (true, Kind::Dir) => root.mkdir_all(path, 0o755),
-            (true, Kind::File) => root.ensure_file(path, 0o644),
-            (false, _) => root.open(path, fd::O_PATH | fd::O_NOFOLLOW),
-        });
-        opened.told(|| format!("cannot open {path} in the view to mount on it"))
-    }
-
+    /// Attaches a mount at its place, which is made where the view may.
     fn attach(&self, tree: &OwnedFd, target: &Target) -> Result<(), Error> {
-        let place = self.open(target)?;
-        mount::move_mount_onto(tree, &place).told(|| format!("cannot mount on {}", target.path))
+        let path = &target.path;
+        let said = || format!("cannot mount on {path}");
+        if target.make {
+            let (parent, name) = self.parent(path)?;
+            names::place(&*parent, name, target.kind == Kind::Dir).told(said)?;
+            mount::move_mount_at(tree, &*parent, name).told(said)?;
+        } else if let Some((parent, name)) = self.own(path) {
+            mount::move_mount_at(tree, &*parent, name).told(said)?;
+        } else {
+            let flags = fd::O_PATH | fd::O_NOFOLLOW;
+            let attach = |root: &Root| mount::move_mount_onto(tree, root.open(path, flags)?);
+            self.with_root(attach).told(said)?;
+        }
+        // What was open there is covered now.
+        self.state.borrow_mut().dirs.retain(|dir, _| below(dir, path).is_none());
+        Ok(())
     }
 
     /// A device of the host's, and really that device: what lies in a /dev of somebody's making may be anything.
     fn node(&self, name: &str, device: (u32, u32), target: &Target) -> Result<(), Error> {
-        let node = open_device(name, device)?;
-        let tree = mount::open_tree_fd(&node, false).told(|| format!("cannot clone /dev/{name}"))?;
+        let tree = clone_device(name, device)?;
         // Writing to the device is no writing to the file; but its mode and owner are the host's, and stay.
         let flags = MountFlags::RO | MountFlags::NOSUID | MountFlags::NOEXEC;
-        let freeze = || mount::set_attr(&tree, false, MountAttr::set(flags)).told(|| format!("cannot make /dev/{name} {flags}"));
+        let freeze =
+            || mount::set_attr(&tree, false, MountAttr::set(flags)).told(|| format!("cannot make /dev/{name} {flags}"));
         if self.early {
             freeze()?;
         }
@@ -225,21 +267,23 @@ impl View {
     }
 
     fn mask(&self, target: &Target) -> Result<(), Error> {
-        let place = self.open(target)?;
-        let mut state = self.state.borrow_mut();
-        let State { masked_file, masked_dir, .. } = &mut *state;
-        let kept = if target.kind == Kind::Dir { masked_dir } else { masked_file };
         let said = || format!("cannot mask {}", target.path);
-        if let Some(first) = kept {
-            let tree = mount::open_tree_fd(&*first, false).told(said)?;
-            return mount::move_mount_onto(&tree, &place).told(said);
+        let again = {
+            let state = self.state.borrow();
+            let kept = if target.kind == Kind::Dir { &state.masked_dir } else { &state.masked_file };
+            kept.as_ref().map(|first| mount::open_tree_fd(first, false)).transpose().told(said)?
+        };
+        if let Some(tree) = again {
+            return self.attach(&tree, target);
         }
         let tree = match target.kind {
             Kind::Dir => make(&Fresh::tmpfs(4096, 1, 0o555, MASKED))?,
-            Kind::File => mount::open_tree_fd(open_device("null", NULL)?, false).told(said)?,
+            Kind::File => clone_device("null", NULL)?,
         };
-        mount::move_mount_onto(&tree, &place).told(said)?;
+        self.attach(&tree, target)?;
         mount::set_attr(&tree, false, MountAttr::set(MASKED)).told(said)?;
+        let mut state = self.state.borrow_mut();
+        let kept = if target.kind == Kind::Dir { &mut state.masked_dir } else { &mut state.masked_file };
         *kept = Some(tree);
         Ok(())
     }
@@ -266,14 +310,26 @@ fn make(fresh: &Fresh) -> Result<OwnedFd, Error> {
     make().told(|| format!("cannot make a new {}", fresh.kind))
 }
 
-fn open_device(name: &str, device: (u32, u32)) -> Result<OwnedFd, Error> {
-    let said = || format!("cannot open /dev/{name}");
-    let node = fd::open_path(format!("/dev/{name}"), fd::O_PATH | fd::O_NOFOLLOW).told(said)?;
-    let facts = fd::fstat(&node).told(said)?;
+/// Clones a device node of the host, and checks that what was cloned is that device.
+fn clone_device(name: &str, device: (u32, u32)) -> Result<OwnedFd, Error> {
+    let said = || format!("cannot clone /dev/{name}");
+    let tree = mount::open_tree_clone(fd::CWD, format!("/dev/{name}"), false).told(said)?;
+    let facts = fd::fstat(&tree).told(said)?;
     if facts.is_char_device() && facts.device() == device {
-        return Ok(node);
+        return Ok(tree);
     }
     let (major, minor) = device;
     Err(Error::setup(format!("/dev/{name} is not the character device {major}:{minor}"))
         .help("the /dev that palisade was started with is not the kernel's"))
+}
+
+/// The mount namespace of this process.
+fn own_namespace() -> Result<(u64, u64), Error> {
+    let path = "/proc/self/ns/mnt";
+    let facts = std::fs::metadata(path).map_err(|e| {
+        Error::setup("cannot see the own mount namespace")
+            .call(format!("stat({path:?}): {e}"), e.raw_os_error().unwrap_or(0))
+            .help("palisade needs a procfs on /proc")
+    })?;
+    Ok((facts.dev(), facts.ino()))
 }

@@ -118,7 +118,9 @@ impl Launch {
 /// The child's part, up to the workload.
 fn inside(steps: &mut [RawStep], privileged: bool, tamper: fn(), (ready, done): (&mut PipeReader, &mut PipeWriter)) {
     ready.read_exact(&mut [0]).unwrap();
-    if ids::set_resgid(1000).is_ok() {
+    // Where a map was written, which has this one id.
+    if fs::read_to_string("/proc/self/uid_map").unwrap().trim_start().starts_with("1000") {
+        ids::set_resgid(1000).unwrap();
         ids::set_resuid(1000).unwrap();
     }
     let built = stage(steps, "build", &mut Lent(None)).and_then(|()| {
@@ -163,7 +165,8 @@ fn kind(result: std::io::Result<impl Sized>) -> Option<ErrorKind> {
 }
 
 fn names(dir: &str) -> Vec<String> {
-    let mut names: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> =
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
@@ -218,14 +221,20 @@ fn a_whole_view(launch: &Launch) {
             for path in ["/x", "/usr/x", "/etc/x", "/seen/x", "/dev/x", "/d/x"] {
                 assert_eq!(kind(File::create(path)), Some(ErrorKind::ReadOnlyFilesystem), "{path}");
             }
-            assert_eq!(kind(fs::set_permissions("/dev/null", fs::Permissions::from_mode(0))), Some(ErrorKind::ReadOnlyFilesystem));
+            assert_eq!(
+                kind(fs::set_permissions("/dev/null", fs::Permissions::from_mode(0o000))),
+                Some(ErrorKind::ReadOnlyFilesystem)
+            );
             fs::write("/tmp/x", "x").unwrap();
             fs::write("/dev/shm/x", "x").unwrap();
             fs::write("/work/made", "x").unwrap();
             assert_eq!(fs::read_to_string("/one").unwrap(), "token");
             assert_eq!(fs::read_to_string("/seen/canary").unwrap(), "token");
             assert_eq!(fs::read_to_string("/t/x").unwrap(), "x");
-            assert_eq!((fs::read_to_string("/f").unwrap().as_str(), fs::metadata("/f").unwrap().mode() & 0o777), ("hi", 0o600));
+            assert_eq!(
+                (fs::read_to_string("/f").unwrap().as_str(), fs::metadata("/f").unwrap().mode() & 0o777),
+                ("hi", 0o600)
+            );
             assert_eq!(names("/seen/secret"), Vec::<String>::new());
             assert_eq!(kind(File::open("/work/canary")), Some(ErrorKind::PermissionDenied));
             limits_hold();
@@ -280,16 +289,31 @@ fn a_procfs_of_processes_only(launch: &Launch) {
         .unwrap();
 }
 
+/// A later entry on the same place: the last one is what is seen, and what is verified.
+fn an_entry_on_top_of_another(launch: &Launch) {
+    let scratch = Scratch::new("top");
+    let dir = scratch.text();
+    let section = format!(
+        r#"( entries: [ System, Tmpfs("/tmp"), Bind(from: "{dir}", to: "/tmp"), Tmpfs("/w/x"), Bind(from: "{dir}", to: "/w") ] )"#
+    );
+    let inside = || {
+        assert_eq!(fs::read_to_string("/tmp/canary").unwrap(), "token");
+        assert_eq!(kind(File::create("/tmp/x")), Some(ErrorKind::ReadOnlyFilesystem));
+        assert_eq!(names("/w"), ["canary"]);
+    };
+    launch.run(&section, nothing, inside).unwrap();
+    let twin = r#"( entries: [ System, Tmpfs("/tmp") ] )"#;
+    launch.run(twin, nothing, || assert!(File::create("/tmp/x").is_ok())).unwrap();
+}
+
 /// A directory as the root: nothing is made in it.
 fn a_given_root(launch: &Launch) {
     let scratch = Scratch::new("root");
     for name in ["usr", "dev", "proc", "tmp"] {
         fs::create_dir(scratch.0.join(name)).unwrap();
     }
-    let section = format!(
-        r#"( root: Rootfs("{}"), entries: [ Bind("/usr"), Proc, Dev, Tmpfs("/tmp") ] )"#,
-        scratch.text()
-    );
+    let section =
+        format!(r#"( root: Rootfs("{}"), entries: [ Bind("/usr"), Proc, Dev, Tmpfs("/tmp") ] )"#, scratch.text());
     launch
         .run(&section, nothing, || {
             assert_eq!(names("/"), ["canary", "dev", "proc", "tmp", "usr"]);
@@ -329,6 +353,7 @@ fn the_hosts_own_mount_namespace_is_left_alone(module: palisade_abi::seam::Plugi
 fn all(launch: &Launch) {
     a_whole_view(launch);
     a_procfs_of_processes_only(launch);
+    an_entry_on_top_of_another(launch);
     a_given_root(launch);
     a_view_that_is_not_as_planned_is_found(launch);
 }

@@ -117,12 +117,7 @@ impl Rule {
             Self::Truncate(path) => short(path, Allow::Truncate),
             Self::IoctlDev(path) => short(path, Allow::IoctlDev),
             Self::ConnectUnix(path) => short(path, Allow::ConnectUnix),
-            Self::Path {
-                path,
-                allow,
-                optional,
-                demand,
-            } => (path, allow.clone(), *optional, *demand),
+            Self::Path { path, allow, optional, demand } => (path, allow.clone(), *optional, *demand),
         }
     }
 }

@@ -4,8 +4,8 @@ use crate::links;
 use crate::plan::Plan;
 use crate::rights::{self, names};
 use landlock::{
-    AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath, Ruleset,
-    RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus,
+    AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath, Ruleset, RulesetAttr, RulesetCreated,
+    RulesetCreatedAttr, RulesetError, RulesetStatus,
 };
 use palisade_abi::Error;
 use palisade_sys::{Errno, fd};
@@ -63,43 +63,26 @@ impl Domain {
             // no_new_privs is for the policy's `privileges` to set, and for the report to tell.
             Ok(ruleset.create()?.no_new_privs(false))
         };
-        let ruleset = make().map_err(|e| {
-            failed(
-                e,
-                "cannot make a Landlock ruleset",
-                "landlock_create_ruleset()",
-            )
-        })?;
+        let ruleset = make().map_err(|e| failed(e, "cannot make a Landlock ruleset", "landlock_create_ruleset()"))?;
         self.ruleset = Some(ruleset);
         Ok(())
     }
 
     /// Grants rights below a path.
-    pub(crate) fn grant(
-        &mut self,
-        path: &str,
-        access: BitFlags<AccessFs>,
-        optional: bool,
-    ) -> Result<String, Error> {
+    pub(crate) fn grant(&mut self, path: &str, access: BitFlags<AccessFs>, optional: bool) -> Result<String, Error> {
         if !self.open.contains_key(path) {
             let Some(handle) = links::open(Path::new(path))? else {
                 return absent(path, optional);
             };
-            let facts = fd::fstat(&handle).map_err(|e| {
-                Error::setup(format!("cannot look at {path}")).call(e.to_string(), e.errno())
-            })?;
+            let facts = fd::fstat(&handle)
+                .map_err(|e| Error::setup(format!("cannot look at {path}")).call(e.to_string(), e.errno()))?;
             self.open.insert(path.to_owned(), (handle, facts.is_dir()));
         }
-        let (Some((handle, directory)), Some(ruleset)) = (self.open.get(path), self.ruleset.take())
-        else {
+        let (Some((handle, directory)), Some(ruleset)) = (self.open.get(path), self.ruleset.take()) else {
             return Err(no_ruleset());
         };
         // The kernel refuses rights to a directory's content for what has none.
-        let allowed = if *directory {
-            access
-        } else {
-            access & AccessFs::from_file(landlock::ABI::V10)
-        };
+        let allowed = if *directory { access } else { access & AccessFs::from_file(landlock::ABI::V10) };
         if allowed.is_empty() {
             return Err(Error::setup(format!(
                 "{path} is not a directory, so {} cannot be granted there",
@@ -109,21 +92,11 @@ impl Domain {
         }
         let rule = PathBeneath::new(handle.as_fd(), allowed);
         let words = format!("cannot add the rule for {path}");
-        let ruleset = ruleset
-            .add_rule(rule)
-            .map_err(|e| failed(e, &words, "landlock_add_rule(PATH_BENEATH)"))?;
+        let ruleset = ruleset.add_rule(rule).map_err(|e| failed(e, &words, "landlock_add_rule(PATH_BENEATH)"))?;
         self.ruleset = Some(ruleset);
-        let granted = Granted {
-            path: path.to_owned(),
-            access: allowed,
-            directory: *directory,
-        };
+        let granted = Granted { path: path.to_owned(), access: allowed, directory: *directory };
         self.granted.push(granted);
-        Ok(if allowed == access {
-            String::new()
-        } else {
-            format!("not a directory: {}", names(allowed))
-        })
+        Ok(if allowed == access { String::new() } else { format!("not a directory: {}", names(allowed)) })
     }
 
     /// Allows one use of some ports.
@@ -144,15 +117,9 @@ impl Domain {
         self.open.clear();
         let ruleset = self.ruleset.take().ok_or_else(no_ruleset)?;
         let status = ruleset.restrict_self().map_err(|e| {
-            let error = failed(
-                e,
-                "cannot enter the Landlock domain",
-                "landlock_restrict_self(ruleset, 0)",
-            );
+            let error = failed(e, "cannot enter the Landlock domain", "landlock_restrict_self(ruleset, 0)");
             let help = match Errno::from_raw(error.errno) {
-                Errno::EPERM => {
-                    "add \"privileges\": (no_new_privs: true), or run with CAP_SYS_ADMIN"
-                }
+                Errno::EPERM => "add \"privileges\": (no_new_privs: true), or run with CAP_SYS_ADMIN",
                 Errno::E2BIG => "sixteen domains are the most that can be inside each other",
                 _ => "",
             };
@@ -161,10 +128,7 @@ impl Domain {
         if status.ruleset == RulesetStatus::FullyEnforced {
             return Ok(());
         }
-        Err(Error::setup(format!(
-            "the Landlock domain is {:?}, not fully enforced",
-            status.ruleset
-        )))
+        Err(Error::setup(format!("the Landlock domain is {:?}, not fully enforced", status.ruleset)))
     }
 }
 
@@ -172,10 +136,9 @@ fn absent(path: &str, optional: bool) -> Result<String, Error> {
     if optional {
         return Ok(format!("{path} does not exist, so nothing is granted"));
     }
-    Err(Error::setup(format!("the rule is for {path}, which does not exist in the workload's view"))
-        .help(format!(
-            "add it to the view, remove the rule, or write it as Path(path: {path:?}, allow: [...], optional: true)"
-        )))
+    Err(Error::setup(format!("the rule is for {path}, which does not exist in the workload's view")).help(format!(
+        "add it to the view, remove the rule, or write it as Path(path: {path:?}, allow: [...], optional: true)"
+    )))
 }
 
 /// The rights that a kernel cannot restrict yet, for the report.
@@ -184,9 +147,5 @@ pub(crate) fn beyond(plan: &Plan) -> String {
         return String::new();
     }
     let unknown = names(rights::all(rights::NEWEST) & !rights::all(plan.abi));
-    if unknown.is_empty() {
-        unknown
-    } else {
-        format!("; this kernel cannot restrict {unknown}")
-    }
+    if unknown.is_empty() { unknown } else { format!("; this kernel cannot restrict {unknown}") }
 }

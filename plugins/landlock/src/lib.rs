@@ -25,7 +25,6 @@
 
 mod config;
 mod domain;
-mod error;
 mod links;
 mod plan;
 mod probe;

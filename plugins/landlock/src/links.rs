@@ -5,8 +5,8 @@
 //! Links of the system (`/bin -> usr/bin`) must work, though. So a link is followed only if it lies directly below `/`
 //! or in a directory that the workload's own ids cannot write.
 
-use crate::error::Told;
 use palisade_abi::Error;
+use palisade_abi::ErrorContext as _;
 use palisade_sys::{Errno, beneath, fd};
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -22,7 +22,7 @@ pub(crate) fn open(path: &Path) -> Result<Option<OwnedFd>, Error> {
         Ok(handle) => Ok(Some(handle)),
         Err(e) if e.kind() == Errno::ELOOP => follow(path),
         Err(e) if absent(&e) => Ok(None),
-        Err(e) => Err(e).told(|| format!("cannot open {} for a rule", path.display())),
+        Err(e) => Err(e).doing(|| format!("cannot open {} for a rule", path.display())),
     }
 }
 
@@ -31,7 +31,7 @@ fn absent(error: &palisade_sys::Error) -> bool {
 }
 
 fn follow(path: &Path) -> Result<Option<OwnedFd>, Error> {
-    let told = |e| Err(e).told(|| format!("cannot see where {} leads", path.display()));
+    let told = |e: palisade_sys::Error| Err(e).doing(|| format!("cannot see where {} leads", path.display()));
     let (real, links) = match walk(path) {
         Ok(walked) => walked,
         Err(e) if absent(&e) => return Ok(None),
@@ -41,12 +41,13 @@ fn follow(path: &Path) -> Result<Option<OwnedFd>, Error> {
         let parent = link.parent().unwrap_or(Path::new("/"));
         if parent != Path::new("/") && fd::may_write(parent).is_ok() {
             let (path, link) = (path.display(), link.display());
-            return Err(Error::setup(format!("the rule for {path} goes through the symbolic link {link}"))
-                .help(format!(
+            return Err(Error::setup(format!("the rule for {path} goes through the symbolic link {link}")).help(
+                format!(
                     "who can write {} can point it elsewhere and so widen the rule; name the place itself: {}",
                     parent.display(),
                     real.display()
-                )));
+                ),
+            ));
         }
     }
     // No link is left in it; should one have appeared in between, this fails.
@@ -75,10 +76,7 @@ fn walk(path: &Path) -> palisade_sys::Result<(PathBuf, Vec<PathBuf>)> {
                     Ok(target) => {
                         links.push(here.clone());
                         if links.len() > MOST_LINKS {
-                            return Err(palisade_sys::Error::new(
-                                Errno::ELOOP,
-                                format!("readlinkat({here:?})"),
-                            ));
+                            return Err(palisade_sys::Error::new(Errno::ELOOP, format!("readlinkat({here:?})")));
                         }
                         for part in Path::new(&target).iter().rev() {
                             rest.push_front(part.to_owned());
@@ -99,12 +97,21 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
 
+    /// What the kernel's wrapper knows of a failure reaches the report: the call, its errno and the advice.
+    #[test]
+    fn a_failed_call_keeps_its_errno_and_its_advice() {
+        let failed = palisade_sys::Error::new(Errno::EPERM, "capset()").with_hint("run as root");
+        let error = Err::<(), _>(failed).doing(|| "cannot lock the door").unwrap_err();
+        assert_eq!(error.message, "cannot lock the door");
+        assert_eq!(error.call, "capset() = EPERM (Operation not permitted)");
+        assert_eq!((error.errno, error.help.as_str()), (1, "run as root"));
+    }
+
     struct Dir(PathBuf);
 
     impl Dir {
         fn new(name: &str) -> Self {
-            let dir =
-                std::env::temp_dir().join(format!("palisade-test-{}-{name}", std::process::id()));
+            let dir = std::env::temp_dir().join(format!("palisade-test-{}-{name}", std::process::id()));
             fs::create_dir_all(dir.join("real/sub")).unwrap();
             Self(dir)
         }
@@ -140,10 +147,7 @@ mod tests {
     fn a_circle_of_links_is_an_error_and_a_hole_is_not() {
         let dir = Dir::new("circle");
         symlink("circle", dir.0.join("circle")).unwrap();
-        assert_eq!(
-            open(&dir.0.join("circle")).unwrap_err().errno,
-            Errno::ELOOP as i32
-        );
+        assert_eq!(open(&dir.0.join("circle")).unwrap_err().errno, Errno::ELOOP as i32);
         symlink("nowhere", dir.0.join("dangling")).unwrap();
         assert!(open(&dir.0.join("dangling")).unwrap().is_none());
         assert!(open(&dir.0.join("real/none/none")).unwrap().is_none());

@@ -94,23 +94,19 @@ pub(crate) fn check(config: &Config) -> Result<(), Error> {
     let paths = or_require(config.demand.paths.as_ref());
     if paths != Demand::Off && config.rules.is_empty() {
         return Err(Error::policy("the section `landlock` grants nothing, so not even the workload could be executed")
-            .help("add rules such as `Execute(\"/usr\")` and `Read(\"/usr\")`, or, to restrict only ports or scopes, \
-                write `demand: (paths: Off)`"));
+            .help(
+                "add rules such as `Execute(\"/usr\")` and `Read(\"/usr\")`, or, to restrict only ports or scopes, \
+                write `demand: (paths: Off)`",
+            ));
     }
     for rule in &config.rules {
         if rule.parts().1.is_empty() {
             return Err(Error::policy("this rule allows nothing")
                 .at(rule.origin)
-                .help(
-                    "name rights in `allow`, such as `allow: [Read, Execute]`, or remove the rule",
-                ));
+                .help("name rights in `allow`, such as `allow: [Read, Execute]`, or remove the rule"));
         }
     }
-    if paths == Demand::Off
-        && config.tcp.bind.is_none()
-        && config.tcp.connect.is_none()
-        && config.scopes.is_empty()
-    {
+    if paths == Demand::Off && config.tcp.bind.is_none() && config.tcp.connect.is_none() && config.scopes.is_empty() {
         return Err(Error::policy("the section `landlock` restricts nothing")
             .at(config.demand.paths.as_ref().and_then(|at| at.origin))
             .help("restrict paths, ports or scopes, or remove the section"));
@@ -123,18 +119,9 @@ pub(crate) fn plan(config: &Config, kernel_has: Result<u32, Error>) -> Result<Pl
     let kernel_has = kernel_has.map(|abi| abi.min(rights::NEWEST));
     if let (Some(floor), Ok(abi)) = (&config.floor, &kernel_has) {
         let demand = Demand::Require;
-        Wish {
-            what: "what this policy wants",
-            abi: floor.value,
-            demand,
-            origin: floor.origin,
-        }
-        .can(&Ok(*abi))?;
+        Wish { what: "what this policy wants", abi: floor.value, demand, origin: floor.origin }.can(&Ok(*abi))?;
     }
-    let mut plan = Plan {
-        abi: *kernel_has.as_ref().unwrap_or(&0),
-        ..Plan::default()
-    };
+    let mut plan = Plan { abi: *kernel_has.as_ref().unwrap_or(&0), ..Plan::default() };
     files(config, &kernel_has, &mut plan)?;
     for rule in &config.rules {
         let line = grant(config, rule, &kernel_has, plan.files)?;
@@ -159,11 +146,7 @@ fn files(config: &Config, kernel_has: &Result<u32, Error>, plan: &mut Plan) -> R
         Can::Off => return Ok(()),
         Can::No(why) => {
             let words = "denies every access to files that no rule grants".to_owned();
-            plan.lines.push(Line {
-                words,
-                origin: whole.origin,
-                what: What::Degraded(why),
-            });
+            plan.lines.push(Line { words, origin: whole.origin, what: What::Degraded(why) });
             return Ok(());
         }
         Can::Yes => plan.files = rights::all(plan.abi),
@@ -182,36 +165,16 @@ fn later(
 ) -> Result<(), Error> {
     let demand = &config.demand;
     let later = [
-        (
-            &demand.truncate,
-            "truncation",
-            Allow::Truncate,
-            Some(Demand::Require),
-        ),
-        (
-            &demand.ioctl_dev,
-            "commands to devices",
-            Allow::IoctlDev,
-            None,
-        ),
-        (
-            &demand.connect_unix,
-            "connecting to UNIX sockets by path",
-            Allow::ConnectUnix,
-            None,
-        ),
+        (&demand.truncate, "truncation", Allow::Truncate, Some(Demand::Require)),
+        (&demand.ioctl_dev, "commands to devices", Allow::IoctlDev, None),
+        (&demand.connect_unix, "connecting to UNIX sockets by path", Allow::ConnectUnix, None),
     ];
     for (written, what, allow, default) in later {
         let Some(demand) = written.as_ref().map(|at| at.value).or(default) else {
             continue;
         };
         let origin = written.as_ref().and_then(|at| at.origin);
-        let wish = Wish {
-            what,
-            abi: rights::needs(allow),
-            demand,
-            origin: origin.or(first),
-        };
+        let wish = Wish { what, abi: rights::needs(allow), demand, origin: origin.or(first) };
         let what = match wish.can(kernel_has)? {
             Can::Yes => continue,
             Can::Off => {
@@ -220,11 +183,7 @@ fn later(
             }
             Can::No(why) => What::Degraded(why),
         };
-        plan.lines.push(Line {
-            words: format!("restricts {}", wish.what),
-            origin: wish.origin,
-            what,
-        });
+        plan.lines.push(Line { words: format!("restricts {}", wish.what), origin: wish.origin, what });
     }
     Ok(())
 }
@@ -237,21 +196,9 @@ fn grant(
 ) -> Result<Line, Error> {
     let (path, allow, optional, own) = rule.parts();
     let verbs: Vec<&str> = allow.iter().map(|a| rights::verb(*a)).collect();
-    let wanted = allow
-        .iter()
-        .fold(BitFlags::EMPTY, |sum, a| sum | rights::of(*a));
-    let words = format!(
-        "lets it {} at {path} and below ({})",
-        verbs.join(", "),
-        names(wanted)
-    );
-    let line = |what| {
-        Ok(Line {
-            words: words.clone(),
-            origin: rule.origin,
-            what,
-        })
-    };
+    let wanted = allow.iter().fold(BitFlags::EMPTY, |sum, a| sum | rights::of(*a));
+    let words = format!("lets it {} at {path} and below ({})", verbs.join(", "), names(wanted));
+    let line = |what| Ok(Line { words: words.clone(), origin: rule.origin, what });
     if own == Some(Demand::Off) || or_require(config.demand.paths.as_ref()) == Demand::Off {
         return line(What::Off);
     }
@@ -265,12 +212,7 @@ fn grant(
             _ => &config.demand.paths,
         };
         let demand = own.unwrap_or(or_require(of_right.as_ref()));
-        let wish = Wish {
-            what: rights::verb(*allow),
-            abi: rights::needs(*allow),
-            demand,
-            origin: rule.origin,
-        };
+        let wish = Wish { what: rights::verb(*allow), abi: rights::needs(*allow), demand, origin: rule.origin };
         match wish.can(kernel_has)? {
             Can::No(why) => lacking = Some(why),
             // `Off` for a right means that everybody has it: nothing is left to grant.
@@ -281,29 +223,15 @@ fn grant(
     match lacking {
         Some(why) if access.is_empty() => line(What::Degraded(why)),
         None if access.is_empty() => line(What::Off),
-        _ => line(What::Grant {
-            path: path.as_str().to_owned(),
-            access,
-            optional,
-        }),
+        _ => line(What::Grant { path: path.as_str().to_owned(), access, optional }),
     }
 }
 
 fn ports(config: &Config, kernel_has: &Result<u32, Error>, plan: &mut Plan) -> Result<(), Error> {
     let demand = or_require(config.demand.tcp.as_ref());
     let lists = [
-        (
-            &config.tcp.bind,
-            AccessNet::BindTcp,
-            "binding to TCP ports",
-            "binding to",
-        ),
-        (
-            &config.tcp.connect,
-            AccessNet::ConnectTcp,
-            "connecting to TCP ports",
-            "connecting to",
-        ),
+        (&config.tcp.bind, AccessNet::BindTcp, "binding to TCP ports", "binding to"),
+        (&config.tcp.connect, AccessNet::ConnectTcp, "connecting to TCP ports", "connecting to"),
     ];
     for (list, access, what, verb) in lists {
         let Some(list) = list else { continue };
@@ -314,29 +242,15 @@ fn ports(config: &Config, kernel_has: &Result<u32, Error>, plan: &mut Plan) -> R
                 format!("denies {verb} TCP ports other than {}", ports.join(", "))
             }
         };
-        let what = match (Wish {
-            what,
-            abi: rights::TCP,
-            demand,
-            origin: list.origin,
-        })
-        .can(kernel_has)?
-        {
+        let what = match (Wish { what, abi: rights::TCP, demand, origin: list.origin }).can(kernel_has)? {
             Can::Yes => {
                 plan.net |= access;
-                What::Ports {
-                    access,
-                    ports: list.value.clone(),
-                }
+                What::Ports { access, ports: list.value.clone() }
             }
             Can::No(why) => What::Degraded(why),
             Can::Off => What::Off,
         };
-        plan.lines.push(Line {
-            words,
-            origin: list.origin,
-            what,
-        });
+        plan.lines.push(Line { words, origin: list.origin, what });
     }
     Ok(())
 }
@@ -345,25 +259,14 @@ fn scopes(config: &Config, kernel_has: &Result<u32, Error>, plan: &mut Plan) -> 
     let demand = or_require(config.demand.scopes.as_ref());
     for scoped in &config.scopes {
         let (scope, what, words) = match scoped.value {
-            Scoped::Signal => (
-                Scope::Signal,
-                "signals",
-                "denies signals to processes outside",
-            ),
+            Scoped::Signal => (Scope::Signal, "signals", "denies signals to processes outside"),
             Scoped::AbstractUnixSocket => (
                 Scope::AbstractUnixSocket,
                 "abstract UNIX sockets",
                 "denies connecting to abstract UNIX sockets of processes outside",
             ),
         };
-        let what = match (Wish {
-            what,
-            abi: rights::SCOPES,
-            demand,
-            origin: scoped.origin,
-        })
-        .can(kernel_has)?
-        {
+        let what = match (Wish { what, abi: rights::SCOPES, demand, origin: scoped.origin }).can(kernel_has)? {
             Can::Yes => {
                 plan.scopes |= scope;
                 What::Scope
@@ -371,11 +274,7 @@ fn scopes(config: &Config, kernel_has: &Result<u32, Error>, plan: &mut Plan) -> 
             Can::No(why) => What::Degraded(why),
             Can::Off => What::Off,
         };
-        plan.lines.push(Line {
-            words: words.to_owned(),
-            origin: scoped.origin,
-            what,
-        });
+        plan.lines.push(Line { words: words.to_owned(), origin: scoped.origin, what });
     }
     Ok(())
 }
@@ -414,24 +313,11 @@ pub(crate) mod tests {
         let config = section(&manifest.reference);
         check(&config).unwrap();
         let demand = &config.demand;
-        assert!(
-            [&demand.paths, &demand.refer, &demand.truncate, &demand.tcp]
-                .iter()
-                .all(|at| at.is_some())
-        );
-        assert!(
-            [&demand.ioctl_dev, &demand.connect_unix, &demand.scopes]
-                .iter()
-                .all(|at| at.is_some())
-        );
-        assert!(
-            config.floor.is_some() && config.tcp.bind.is_some() && config.tcp.connect.is_some()
-        );
+        assert!([&demand.paths, &demand.refer, &demand.truncate, &demand.tcp].iter().all(|at| at.is_some()));
+        assert!([&demand.ioctl_dev, &demand.connect_unix, &demand.scopes].iter().all(|at| at.is_some()));
+        assert!(config.floor.is_some() && config.tcp.bind.is_some() && config.tcp.connect.is_some());
         let plan = plan(&config, Ok(rights::NEWEST)).unwrap();
-        assert_eq!(
-            plan.lines.len(),
-            config.rules.len() + 2 + config.scopes.len()
-        );
+        assert_eq!(plan.lines.len(), config.rules.len() + 2 + config.scopes.len());
     }
 
     #[test]
@@ -465,37 +351,13 @@ pub(crate) mod tests {
     fn a_kernel_that_cannot_is_an_error_that_names_abi_and_kernel() {
         let read = r#"rules: [ Read("/") ]"#;
         for (text, abi, says) in [
-            (
-                format!("( {read} )"),
-                2,
-                "truncation needs Landlock ABI 3 (Linux 6.2), and this kernel has ABI 2",
-            ),
-            (
-                format!("( {read}, tcp: (bind: []) )"),
-                3,
-                "ABI 4 (Linux 6.7)",
-            ),
-            (
-                format!("( {read}, scopes: [Signal] )"),
-                5,
-                "ABI 6 (Linux 6.12)",
-            ),
+            (format!("( {read} )"), 2, "truncation needs Landlock ABI 3 (Linux 6.2), and this kernel has ABI 2"),
+            (format!("( {read}, tcp: (bind: []) )"), 3, "ABI 4 (Linux 6.7)"),
+            (format!("( {read}, scopes: [Signal] )"), 5, "ABI 6 (Linux 6.12)"),
             (format!("( {read}, floor: 7 )"), 6, "ABI 7 (Linux 6.15)"),
-            (
-                r#"( rules: [ IoctlDev("/dev") ] )"#.to_owned(),
-                4,
-                "ABI 5 (Linux 6.10)",
-            ),
-            (
-                r#"( rules: [ ConnectUnix("/run") ] )"#.to_owned(),
-                8,
-                "ABI 9 (Linux 7.1)",
-            ),
-            (
-                format!("( {read}, demand: (connect_unix: Require) )"),
-                7,
-                "ABI 9 (Linux 7.1)",
-            ),
+            (r#"( rules: [ IoctlDev("/dev") ] )"#.to_owned(), 4, "ABI 5 (Linux 6.10)"),
+            (r#"( rules: [ ConnectUnix("/run") ] )"#.to_owned(), 8, "ABI 9 (Linux 7.1)"),
+            (format!("( {read}, demand: (connect_unix: Require) )"), 7, "ABI 9 (Linux 7.1)"),
         ] {
             let said = refused(&text, abi);
             assert!(said.contains(says), "{text}: {said}");
@@ -508,55 +370,30 @@ pub(crate) mod tests {
             demand: (truncate: Degrade, scopes: Degrade) )"#;
         let lines = lines(text, 2);
         assert_eq!(lines.len(), 4);
-        assert!(
-            lines[0].starts_with("restricts truncation [") && lines[0].contains("ABI 3"),
-            "{lines:?}"
-        );
+        assert!(lines[0].starts_with("restricts truncation [") && lines[0].contains("ABI 3"), "{lines:?}");
         assert!(lines[1].starts_with("lets it write at /p"), "{lines:?}");
-        assert!(
-            lines[2].contains("ABI 5") && lines[3].contains("ABI 6"),
-            "{lines:?}"
-        );
+        assert!(lines[2].contains("ABI 5") && lines[3].contains("ABI 6"), "{lines:?}");
         let config = section(text);
-        let What::Grant { access, .. } = plan(&config, Ok(2)).unwrap().lines[1].what.clone() else {
-            panic!()
-        };
-        assert!(
-            !access.contains(AccessFs::Truncate),
-            "a right that the kernel does not know cannot be granted"
-        );
+        let What::Grant { access, .. } = plan(&config, Ok(2)).unwrap().lines[1].what.clone() else { panic!() };
+        assert!(!access.contains(AccessFs::Truncate), "a right that the kernel does not know cannot be granted");
     }
 
     #[test]
     fn without_landlock_the_cause_is_told() {
-        let none = || {
-            Err(Error::host("this kernel has no Landlock")
-                .call("landlock_create_ruleset() = ENOSYS", 38))
-        };
+        let none = || Err(Error::host("this kernel has no Landlock").call("landlock_create_ruleset() = ENOSYS", 38));
         let error = plan(&section(r#"( rules: [ Read("/") ] )"#), none()).unwrap_err();
-        assert_eq!(
-            (error.message.as_str(), error.errno),
-            ("this kernel has no Landlock", 38)
-        );
+        assert_eq!((error.message.as_str(), error.errno), ("this kernel has no Landlock", 38));
         let text = r#"( rules: [ Read("/") ], demand: (paths: Degrade) )"#;
         let plan = plan(&section(text), none()).unwrap();
         assert!(plan.files.is_empty());
-        assert!(
-            plan.lines
-                .iter()
-                .all(|line| matches!(line.what, What::Degraded(_))),
-            "{plan:?}"
-        );
+        assert!(plan.lines.iter().all(|line| matches!(line.what, What::Degraded(_))), "{plan:?}");
     }
 
     #[test]
     fn what_is_switched_off_is_not_denied() {
         let text = r#"( rules: [ Read("/") ], demand: (truncate: Off, connect_unix: Off) )"#;
         let plan = plan(&section(text), Ok(10)).unwrap();
-        assert_eq!(
-            names(rights::all(10) & !plan.files),
-            "truncate, connect_unix"
-        );
+        assert_eq!(names(rights::all(10) & !plan.files), "truncate, connect_unix");
     }
 
     #[test]
@@ -564,17 +401,10 @@ pub(crate) mod tests {
         for (text, says) in [
             ("()", "not even the workload"),
             ("( demand: (paths: Off) )", "restricts nothing"),
-            (
-                r#"( rules: [ Path(path: "/x", allow: []) ] )"#,
-                "allows nothing",
-            ),
+            (r#"( rules: [ Path(path: "/x", allow: []) ] )"#, "allows nothing"),
         ] {
             let error = check(&section(text)).unwrap_err();
-            assert!(
-                error.message.contains(says) && !error.help.is_empty(),
-                "{text}: {}",
-                error.message
-            );
+            assert!(error.message.contains(says) && !error.help.is_empty(), "{text}: {}", error.message);
         }
         check(&section("( scopes: [Signal], demand: (paths: Off) )")).unwrap();
     }

@@ -16,11 +16,7 @@ pub(crate) fn probe(abi: palisade_sys::Result<u32>) -> Vec<Finding> {
             }];
         }
     };
-    let newer = if abi > NEWEST {
-        format!(", newer than {NEWEST}, the newest known here")
-    } else {
-        String::new()
-    };
+    let newer = if abi > NEWEST { format!(", newer than {NEWEST}, the newest known here") } else { String::new() };
     let whole = Finding {
         feature: "Landlock".to_owned(),
         support: Support::Full,
@@ -34,15 +30,12 @@ pub(crate) fn probe(abi: palisade_sys::Result<u32>) -> Vec<Finding> {
         ("scopes", rights::SCOPES),
         ("connecting to UNIX sockets by path", rights::CONNECT_UNIX),
     ];
-    let parts = parts
-        .into_iter()
-        .filter(|(_, needs)| abi < *needs)
-        .map(|(what, needs)| Finding {
-            feature: format!("Landlock: {what}"),
-            support: Support::Missing,
-            detail: format!("needs ABI {needs}, this kernel has {abi}"),
-            remedy: format!("use Linux {} or later", kernel(needs)),
-        });
+    let parts = parts.into_iter().filter(|(_, needs)| abi < *needs).map(|(what, needs)| Finding {
+        feature: format!("Landlock: {what}"),
+        support: Support::Missing,
+        detail: format!("needs ABI {needs}, this kernel has {abi}"),
+        remedy: format!("use Linux {} or later", kernel(needs)),
+    });
     std::iter::once(whole).chain(parts).collect()
 }
 
@@ -53,19 +46,13 @@ mod tests {
     #[test]
     fn what_is_missing_is_named_with_its_kernel() {
         let findings = probe(Ok(5));
-        let missing: Vec<_> = findings
-            .iter()
-            .map(|f| (f.feature.as_str(), f.remedy.as_str()))
-            .collect();
+        let missing: Vec<_> = findings.iter().map(|f| (f.feature.as_str(), f.remedy.as_str())).collect();
         assert_eq!(
             missing,
             [
                 ("Landlock", ""),
                 ("Landlock: scopes", "use Linux 6.12 or later"),
-                (
-                    "Landlock: connecting to UNIX sockets by path",
-                    "use Linux 7.1 or later"
-                ),
+                ("Landlock: connecting to UNIX sockets by path", "use Linux 7.1 or later"),
             ]
         );
         assert!(probe(Ok(11))[0].detail.contains("newer than 10"));

@@ -43,25 +43,20 @@ impl Try {
     /// The errno; 0 where it worked.
     fn run(&self) -> i32 {
         let sys = |result: palisade_sys::Result<()>| result.map_or_else(|e| e.errno(), |()| 0);
-        let std =
-            |result: io::Result<()>| result.map_or_else(|e| e.raw_os_error().unwrap_or(-1), |()| 0);
+        let std = |result: io::Result<()>| result.map_or_else(|e| e.raw_os_error().unwrap_or(-1), |()| 0);
         match self {
             Self::List(path) => sys(fd::open_path(path, fd::O_RDONLY | fd::O_DIRECTORY).map(drop)),
-            Self::OpenToWrite(path) => {
-                sys(fd::open_path(path, fd::O_WRONLY | fd::O_NONBLOCK).map(drop))
-            }
-            Self::OpenToRead(path) => {
-                sys(fd::open_path(path, fd::O_RDONLY | fd::O_NONBLOCK).map(drop))
-            }
+            Self::OpenToWrite(path) => sys(fd::open_path(path, fd::O_WRONLY | fd::O_NONBLOCK).map(drop)),
+            Self::OpenToRead(path) => sys(fd::open_path(path, fd::O_RDONLY | fd::O_NONBLOCK).map(drop)),
             Self::Bind(port) => std(TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).map(drop)),
             Self::Connect(port) => {
                 let address = SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
                 std(TcpStream::connect_timeout(&address, Duration::from_millis(20)).map(drop))
             }
             Self::SignalParent(pid) => sys(process::kill(*pid, 0)),
-            Self::ConnectAbstract { name, .. } => std(UnixAddr::from_abstract_name(name)
-                .and_then(|address| UnixStream::connect_addr(&address))
-                .map(drop)),
+            Self::ConnectAbstract { name, .. } => {
+                std(UnixAddr::from_abstract_name(name).and_then(|address| UnixStream::connect_addr(&address)).map(drop))
+            }
         }
     }
 
@@ -77,25 +72,17 @@ impl Try {
     /// the kernel asks Landlock before it looks.
     fn was_open(&self, errno: i32) -> bool {
         match self {
-            Self::Bind(_) | Self::Connect(_) => ![
-                Errno::EACCES,
-                Errno::EPERM,
-                Errno::EAFNOSUPPORT,
-                Errno::EMFILE,
-                Errno::ENFILE,
-            ]
-            .contains(&Errno::from_raw(errno)),
+            Self::Bind(_) | Self::Connect(_) => {
+                ![Errno::EACCES, Errno::EPERM, Errno::EAFNOSUPPORT, Errno::EMFILE, Errno::ENFILE]
+                    .contains(&Errno::from_raw(errno))
+            }
             _ => errno == 0,
         }
     }
 }
 
 fn show(errno: i32) -> String {
-    if errno == 0 {
-        "allowed".to_owned()
-    } else {
-        format!("{:?}", Errno::from_raw(errno))
-    }
+    if errno == 0 { "allowed".to_owned() } else { format!("{:?}", Errno::from_raw(errno)) }
 }
 
 /// What was tried before the domain was entered.
@@ -111,17 +98,10 @@ pub(crate) struct Proof {
 impl Proof {
     /// Chooses accesses that no rule grants, and tries them while they still work.
     pub(crate) fn before(plan: &Plan, granted: &[Granted], run_id: &str) -> Self {
-        let mut proof = Self {
-            closed: Vec::new(),
-            open: None,
-            untried: Vec::new(),
-        };
+        let mut proof = Self { closed: Vec::new(), open: None, untried: Vec::new() };
         if !plan.files.is_empty() {
             proof.one("files", files(plan, granted));
-            proof.open = granted
-                .iter()
-                .filter_map(readable)
-                .find(|access| access.was_open(access.run()));
+            proof.open = granted.iter().filter_map(readable).find(|access| access.was_open(access.run()));
         }
         for line in &plan.lines {
             if let What::Ports { access, ports } = &line.what {
@@ -163,17 +143,9 @@ impl Proof {
         let mut said = Vec::new();
         for (access, before) in &self.closed {
             let errno = access.run();
-            let call = format!(
-                "{}: before {}, now {}",
-                access.call(),
-                show(*before),
-                show(errno)
-            );
+            let call = format!("{}: before {}, now {}", access.call(), show(*before), show(errno));
             if errno != access.denied() as i32 {
-                return Err(
-                    Error::setup("the Landlock domain was entered, and does not hold")
-                        .call(call, errno),
-                );
+                return Err(Error::setup("the Landlock domain was entered, and does not hold").call(call, errno));
             }
             said.push(call);
         }
@@ -181,17 +153,12 @@ impl Proof {
             let errno = access.run();
             let call = format!("{}: before {}, now {}", access.call(), show(0), show(errno));
             if errno != 0 {
-                return Err(
-                    Error::setup("the Landlock domain denies what a rule grants").call(call, errno),
-                );
+                return Err(Error::setup("the Landlock domain denies what a rule grants").call(call, errno));
             }
             said.push(call);
         }
         if !self.untried.is_empty() {
-            said.push(format!(
-                "nothing could be tried for {}",
-                self.untried.join(", ")
-            ));
+            said.push(format!("nothing could be tried for {}", self.untried.join(", ")));
         }
         Ok(said.join("; "))
     }
@@ -202,34 +169,19 @@ impl Proof {
 fn grants(granted: &[Granted], path: &str, right: AccessFs) -> bool {
     granted.iter().any(|rule| {
         let below = path.strip_prefix(rule.path.trim_end_matches('/'));
-        rule.access.contains(right)
-            && below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        rule.access.contains(right) && below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     })
 }
 
 /// Something about files that no rule grants; trying it changes nothing.
 fn files<'a>(plan: &'a Plan, granted: &'a [Granted]) -> impl Iterator<Item = Try> + 'a {
-    let list = ["/"]
-        .into_iter()
-        .map(|path| (path, AccessFs::ReadDir, Try::List as fn(String) -> Try));
+    let list = ["/"].into_iter().map(|path| (path, AccessFs::ReadDir, Try::List as fn(String) -> Try));
     let write = ["/dev/null", "/dev/zero", "/proc/self/comm"]
         .into_iter()
-        .map(|path| {
-            (
-                path,
-                AccessFs::WriteFile,
-                Try::OpenToWrite as fn(String) -> Try,
-            )
-        });
+        .map(|path| (path, AccessFs::WriteFile, Try::OpenToWrite as fn(String) -> Try));
     let read = ["/etc/passwd", "/proc/version", "/dev/null"]
         .into_iter()
-        .map(|path| {
-            (
-                path,
-                AccessFs::ReadFile,
-                Try::OpenToRead as fn(String) -> Try,
-            )
-        });
+        .map(|path| (path, AccessFs::ReadFile, Try::OpenToRead as fn(String) -> Try));
     list.chain(write)
         .chain(read)
         .filter(|(path, right, _)| plan.files.contains(*right) && !grants(granted, path, *right))
@@ -246,18 +198,13 @@ fn readable(rule: &Granted) -> Option<Try> {
 
 /// A port that no rule allows; port 0, any free one, is a port to Landlock too, and disturbs nobody.
 fn free_port(allowed: &[u16]) -> Option<u16> {
-    std::iter::once(0)
-        .chain((1024..=u16::MAX).rev())
-        .find(|port| !allowed.contains(port))
+    std::iter::once(0).chain((1024..=u16::MAX).rev()).find(|port| !allowed.contains(port))
 }
 
 fn abstract_socket(run_id: &str) -> Option<Try> {
     let name = format!("palisade-{run_id}-{}", process::getpid());
     let listener = UnixListener::bind_addr(&UnixAddr::from_abstract_name(&name).ok()?).ok()?;
-    Some(Try::ConnectAbstract {
-        name,
-        _outside: listener,
-    })
+    Some(Try::ConnectAbstract { name, _outside: listener })
 }
 
 #[cfg(test)]
@@ -265,48 +212,23 @@ mod tests {
     use super::*;
 
     fn granted(path: &str, access: AccessFs) -> Granted {
-        Granted {
-            path: path.to_owned(),
-            access: access.into(),
-            directory: true,
-        }
+        Granted { path: path.to_owned(), access: access.into(), directory: true }
     }
 
     #[test]
     fn a_rule_reaches_below_its_path_and_not_beside_it() {
         let rules = [granted("/usr", AccessFs::ReadDir)];
-        assert!(
-            grants(&rules, "/usr", AccessFs::ReadDir)
-                && grants(&rules, "/usr/lib", AccessFs::ReadDir)
-        );
-        assert!(
-            !grants(&rules, "/usrlocal", AccessFs::ReadDir)
-                && !grants(&rules, "/", AccessFs::ReadDir)
-        );
+        assert!(grants(&rules, "/usr", AccessFs::ReadDir) && grants(&rules, "/usr/lib", AccessFs::ReadDir));
+        assert!(!grants(&rules, "/usrlocal", AccessFs::ReadDir) && !grants(&rules, "/", AccessFs::ReadDir));
         assert!(!grants(&rules, "/usr", AccessFs::Execute));
-        assert!(grants(
-            &[granted("/", AccessFs::ReadDir)],
-            "/etc",
-            AccessFs::ReadDir
-        ));
+        assert!(grants(&[granted("/", AccessFs::ReadDir)], "/etc", AccessFs::ReadDir));
     }
 
     #[test]
     fn what_is_tried_is_granted_by_no_rule() {
-        let plan = Plan {
-            abi: 7,
-            files: crate::rights::all(7),
-            ..Plan::default()
-        };
-        let calls = |rules: &[Granted]| {
-            files(&plan, rules)
-                .map(|access| access.call())
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(
-            calls(&[granted("/usr", AccessFs::ReadDir)])[0],
-            "open(\"/\", O_DIRECTORY)"
-        );
+        let plan = Plan { abi: 7, files: crate::rights::all(7), ..Plan::default() };
+        let calls = |rules: &[Granted]| files(&plan, rules).map(|access| access.call()).collect::<Vec<_>>();
+        assert_eq!(calls(&[granted("/usr", AccessFs::ReadDir)])[0], "open(\"/\", O_DIRECTORY)");
         let all = granted("/", AccessFs::ReadDir);
         assert_eq!(
             calls(&[all.clone(), granted("/dev", AccessFs::WriteFile)])[0],

@@ -7,9 +7,7 @@ use landlock::{ABI, Access, AccessFs, BitFlags, make_bitflags};
 pub(crate) const NEWEST: u32 = 10;
 
 /// The first kernel of each ABI, from 1 on.
-const KERNELS: [&str; 10] = [
-    "5.13", "5.19", "6.2", "6.7", "6.10", "6.12", "6.15", "7.0", "7.1", "7.2",
-];
+const KERNELS: [&str; 10] = ["5.13", "5.19", "6.2", "6.7", "6.10", "6.12", "6.15", "7.0", "7.1", "7.2"];
 
 pub(crate) const REFER: u32 = 2;
 pub(crate) const TRUNCATE: u32 = 3;
@@ -56,8 +54,7 @@ pub(crate) fn names(access: BitFlags<AccessFs>) -> String {
     those.map(|(_, name)| *name).collect::<Vec<_>>().join(", ")
 }
 
-const MAKE: BitFlags<AccessFs> =
-    make_bitflags!(AccessFs::{MakeReg | MakeDir | MakeSym | MakeFifo | MakeSock});
+const MAKE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{MakeReg | MakeDir | MakeSym | MakeFifo | MakeSock});
 const REMOVE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{RemoveFile | RemoveDir});
 
 /// What a word of the policy grants.
@@ -149,20 +146,11 @@ mod tests {
 
     #[test]
     fn a_right_is_known_from_its_abi_on() {
-        for allow in [
-            Allow::Refer,
-            Allow::Truncate,
-            Allow::IoctlDev,
-            Allow::ConnectUnix,
-            Allow::MakeCharDevice,
-        ] {
+        for allow in [Allow::Refer, Allow::Truncate, Allow::IoctlDev, Allow::ConnectUnix, Allow::MakeCharDevice] {
             let (abi, right) = (needs(allow), of(allow));
             assert!(all(abi).contains(right), "{allow:?}");
             assert!(!all(abi - 1).contains(right), "{allow:?}");
         }
-        assert_eq!(
-            (kernel(1), kernel(7), kernel(11)),
-            ("5.13", "6.15", "later than 7.2")
-        );
+        assert_eq!((kernel(1), kernel(7), kernel(11)), ("5.13", "6.15", "later than 7.2"));
     }
 }

@@ -25,9 +25,7 @@ impl Isolated {
 impl Isolator for Isolated {
     fn plan(&self, _host: &Host) -> Result<Vec<Step>, Error> {
         let abi = palisade_sys::landlock::abi_version().map_err(|e| {
-            Error::host("this kernel has no Landlock")
-                .call(e.to_string(), e.errno())
-                .help(e.hint().unwrap_or_default())
+            Error::host("this kernel has no Landlock").call(e.to_string(), e.errno()).help(e.hint().unwrap_or_default())
         });
         Ok(steps(plan::plan(&self.config, abi)?, &self.run_id))
     }
@@ -54,10 +52,7 @@ fn create(plan: &Rc<Plan>, domain: &Rc<RefCell<Domain>>, origin: Option<Origin>)
     let words = if plan.files.is_empty() {
         "prepares a Landlock domain that leaves files alone".to_owned()
     } else {
-        format!(
-            "prepares a Landlock domain that denies, unless granted below: {}",
-            names(plan.files)
-        )
+        format!("prepares a Landlock domain that denies, unless granted below: {}", names(plan.files))
     };
     let (plan, domain) = (Rc::clone(plan), Rc::clone(domain));
     Step::run(Stage::Seal, words, move |_| {
@@ -71,47 +66,32 @@ fn create(plan: &Rc<Plan>, domain: &Rc<RefCell<Domain>>, origin: Option<Origin>)
 fn step(line: &Line, domain: &Rc<RefCell<Domain>>) -> Step {
     let domain = Rc::clone(domain);
     let step = match line.what.clone() {
-        What::Grant {
-            path,
-            access,
-            optional,
-        } => Step::run(Stage::Seal, &line.words, move |_| {
-            domain.borrow_mut().grant(&path, access, optional)
-        })
-        .why("resolved here, in the final view"),
+        What::Grant { path, access, optional } => {
+            Step::run(Stage::Seal, &line.words, move |_| domain.borrow_mut().grant(&path, access, optional))
+                .why("resolved here, in the final view")
+        }
         What::Ports { access, ports } => Step::run(Stage::Seal, &line.words, move |_| {
             domain.borrow_mut().ports(access, &ports)?;
             Ok::<_, Error>(Evidence::default())
         })
         .why("TCP only: for no network at all there is a network namespace"),
-        What::Scope => Step::run(Stage::Seal, &line.words, |_| {
-            Ok::<_, Error>(Evidence::default())
-        })
-        .why("processes of the same user outside are out of reach, without a namespace"),
-        What::Degraded(why) => Step::run(Stage::Seal, &line.words, move |_| {
-            Err::<String, _>(Error::host(why.clone()))
-        })
-        .demand(Demand::Degrade),
-        What::Off => Step::run(Stage::Seal, &line.words, |_| {
-            Ok::<_, Error>(Evidence::default())
-        })
-        .demand(Demand::Off),
+        What::Scope => Step::run(Stage::Seal, &line.words, |_| Ok::<_, Error>(Evidence::default()))
+            .why("processes of the same user outside are out of reach, without a namespace"),
+        What::Degraded(why) => Step::run(Stage::Seal, &line.words, move |_| Err::<String, _>(Error::host(why.clone())))
+            .demand(Demand::Degrade),
+        What::Off => Step::run(Stage::Seal, &line.words, |_| Ok::<_, Error>(Evidence::default())).demand(Demand::Off),
     };
     step.origin(line.origin)
 }
 
 fn enter(plan: &Rc<Plan>, domain: &Rc<RefCell<Domain>>, run_id: &str) -> Step {
     let (plan, domain, run_id) = (Rc::clone(plan), Rc::clone(domain), run_id.to_owned());
-    Step::run(
-        Stage::Seal,
-        "enters the Landlock domain, for good, and tries that it holds",
-        move |_| {
-            let mut domain = domain.borrow_mut();
-            let proof = Proof::before(&plan, &domain.granted, &run_id);
-            domain.enter()?;
-            proof.after()
-        },
-    )
+    Step::run(Stage::Seal, "enters the Landlock domain, for good, and tries that it holds", move |_| {
+        let mut domain = domain.borrow_mut();
+        let proof = Proof::before(&plan, &domain.granted, &run_id);
+        domain.enter()?;
+        proof.after()
+    })
     .why("it cannot be read back from outside, so an access that worked just before must fail")
 }
 
@@ -124,10 +104,7 @@ mod tests {
     fn the_plan_in_words() {
         let text = r#"( rules: [ Read("/usr"), Execute("/usr"), Truncate("/log") ], tcp: (connect: [443]) )"#;
         let plan = plan::plan(&section(text), Ok(4)).unwrap();
-        let words: Vec<String> = steps(plan, "1")
-            .iter()
-            .map(|step| format!("{step:?}"))
-            .collect();
+        let words: Vec<String> = steps(plan, "1").iter().map(|step| format!("{step:?}")).collect();
         assert_eq!(
             words,
             [

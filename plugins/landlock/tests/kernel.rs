@@ -52,19 +52,12 @@ impl Launch {
         let library = std::env::current_exe().unwrap().with_file_name(LIBRARY);
         let file = std::fs::File::open(&library).unwrap();
         let loaded = palisade_abi::host::load(file.as_fd(), false).unwrap();
-        let layer = RawLayer {
-            fragment: ron::to_string(&Fragment::policy(SourceId(0), section, 0))
-                .unwrap()
-                .into(),
-        };
+        let layer = RawLayer { fragment: ron::to_string(&Fragment::policy(SourceId(0), section, 0)).unwrap().into() };
         let run_id = format!("test-{}", std::process::id());
         let facts: RawFacts = vec![Tuple2(RString::from("run_id"), RString::from(run_id))].into();
-        let isolator: RawIsolator =
-            loaded.module.configure()(vec![layer].into(), facts.clone()).into_result()?;
+        let isolator: RawIsolator = loaded.module.configure()(vec![layer].into(), facts.clone()).into_result()?;
         let steps = isolator.plan(facts).into_result()?;
-        Ok(Self {
-            steps: steps.into(),
-        })
+        Ok(Self { steps: steps.into() })
     }
 
     fn stage(&mut self, stage: &str, lent: &mut Lent) -> Result<(), Error> {
@@ -75,12 +68,7 @@ impl Launch {
             match done {
                 Ok(evidence) => println!("  {took:>6} us  {}: {evidence}", step.words()),
                 Err(failure) if step.demand() == "degrade" => {
-                    println!(
-                        "  {took:>6} us  {}: degraded: {} {}",
-                        step.words(),
-                        failure.message,
-                        failure.call
-                    );
+                    println!("  {took:>6} us  {}: degraded: {} {}", step.words(), failure.message, failure.call);
                 }
                 Err(failure) => return Err(failure.into()),
             }
@@ -101,10 +89,7 @@ fn inside(section: &str, act: fn(&Dir)) {
         act(&dir);
         process::exit_now(0);
     };
-    let ended = process::waitid(Target::PidFd(pidfd.as_fd()), false)
-        .unwrap()
-        .unwrap()
-        .ended;
+    let ended = process::waitid(Target::PidFd(pidfd.as_fd()), false).unwrap().unwrap().ended;
     assert_eq!(ended, Ended::Exited(0));
 }
 
@@ -136,23 +121,15 @@ const EPERM: i32 = 1;
 const EACCES: i32 = 13;
 
 fn files() {
-    inside(
-        r#"( rules: [ Read("/usr"), Execute("/usr"), Read("DIR") ] )"#,
-        |dir| {
-            fs::read_dir("/usr").unwrap();
-            assert_eq!(fs::read_to_string(dir.0.join("a/file")).unwrap(), "text");
-            denied(fs::read_dir("/etc"), EACCES);
-            denied(fs::read("/etc/passwd"), EACCES);
-            denied(fs::write(dir.0.join("a/new"), "x"), EACCES);
-            denied(
-                fs::OpenOptions::new()
-                    .write(true)
-                    .open(dir.0.join("a/file")),
-                EACCES,
-            );
-            denied(fs::remove_file(dir.0.join("a/file")), EACCES);
-        },
-    );
+    inside(r#"( rules: [ Read("/usr"), Execute("/usr"), Read("DIR") ] )"#, |dir| {
+        fs::read_dir("/usr").unwrap();
+        assert_eq!(fs::read_to_string(dir.0.join("a/file")).unwrap(), "text");
+        denied(fs::read_dir("/etc"), EACCES);
+        denied(fs::read("/etc/passwd"), EACCES);
+        denied(fs::write(dir.0.join("a/new"), "x"), EACCES);
+        denied(fs::OpenOptions::new().write(true).open(dir.0.join("a/file")), EACCES);
+        denied(fs::remove_file(dir.0.join("a/file")), EACCES);
+    });
     inside(r#"( rules: [ Read("/"), Write("DIR") ] )"#, |dir| {
         fs::read("/etc/passwd").unwrap();
         fs::write(dir.0.join("a/new"), "x").unwrap();
@@ -161,87 +138,50 @@ fn files() {
         denied(fs::OpenOptions::new().write(true).open("/dev/null"), EACCES);
         denied(std::process::Command::new("/bin/true").status(), EACCES);
     });
-    inside(
-        r#"( rules: [ Read("DIR/a/file"), Path(path: "/nonexistent", allow: [Read], optional: true) ] )"#,
-        |dir| {
-            fs::read(dir.0.join("a/file")).unwrap();
-            denied(fs::read_dir(dir.0.join("a")), EACCES);
-        },
-    );
+    inside(r#"( rules: [ Read("DIR/a/file"), Path(path: "/nonexistent", allow: [Read], optional: true) ] )"#, |dir| {
+        fs::read(dir.0.join("a/file")).unwrap();
+        denied(fs::read_dir(dir.0.join("a")), EACCES);
+    });
 }
 
 fn ports() {
-    inside(
-        r#"( demand: (paths: Off), tcp: (bind: [0], connect: []) )"#,
-        |_| {
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            denied(TcpStream::connect(listener.local_addr().unwrap()), EACCES);
-            denied(TcpListener::bind("127.0.0.1:45454"), EACCES);
-            fs::read("/etc/passwd").unwrap();
-        },
-    );
+    inside(r#"( demand: (paths: Off), tcp: (bind: [0], connect: []) )"#, |_| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        denied(TcpStream::connect(listener.local_addr().unwrap()), EACCES);
+        denied(TcpListener::bind("127.0.0.1:45454"), EACCES);
+        fs::read("/etc/passwd").unwrap();
+    });
 }
 
 fn scopes() {
-    let name =
-        SocketAddr::from_abstract_name(format!("palisade-test-{}-outside", process::getpid()))
-            .unwrap();
+    let name = SocketAddr::from_abstract_name(format!("palisade-test-{}-outside", process::getpid())).unwrap();
     let _outside = UnixDatagram::bind_addr(&name).unwrap();
-    inside(
-        "( demand: (paths: Off), scopes: [Signal, AbstractUnixSocket] )",
-        |_| {
-            let parent = process::getppid();
-            assert_eq!(process::kill(parent, 0).unwrap_err().errno(), EPERM);
-            let name =
-                SocketAddr::from_abstract_name(format!("palisade-test-{parent}-outside")).unwrap();
-            denied(UnixDatagram::unbound().unwrap().connect_addr(&name), EPERM);
-        },
-    );
+    inside("( demand: (paths: Off), scopes: [Signal, AbstractUnixSocket] )", |_| {
+        let parent = process::getppid();
+        assert_eq!(process::kill(parent, 0).unwrap_err().errno(), EPERM);
+        let name = SocketAddr::from_abstract_name(format!("palisade-test-{parent}-outside")).unwrap();
+        denied(UnixDatagram::unbound().unwrap().connect_addr(&name), EPERM);
+    });
 }
 
 /// What the steps say where they must refuse.
 fn refusals() {
     for (section, message, help) in [
-        (
-            r#"( rules: [ Read("/nonexistent") ] )"#,
-            "does not exist in the workload's view",
-            "optional: true",
-        ),
-        (
-            r#"( rules: [ Make("/etc/passwd") ] )"#,
-            "is not a directory",
-            "name its directory",
-        ),
+        (r#"( rules: [ Read("/nonexistent") ] )"#, "does not exist in the workload's view", "optional: true"),
+        (r#"( rules: [ Make("/etc/passwd") ] )"#, "is not a directory", "name its directory"),
     ] {
-        let error = Launch::plan(section)
-            .unwrap()
-            .stage("seal", &mut Lent::default())
-            .unwrap_err();
-        assert!(
-            error.message.contains(message) && error.help.contains(help),
-            "{error:?}"
-        );
+        let error = Launch::plan(section).unwrap().stage("seal", &mut Lent::default()).unwrap_err();
+        assert!(error.message.contains(message) && error.help.contains(help), "{error:?}");
     }
     let Cloned::Parent { pidfd, .. } = process::fork().unwrap() else {
         let mut launch = Launch::plan(r#"( rules: [ Read("/usr") ] )"#).unwrap();
         caps::set(caps::Caps::default()).unwrap();
         let error = launch.stage("seal", &mut Lent::default()).unwrap_err();
-        assert!(
-            error.help.contains("no_new_privs: true") && error.errno == EPERM,
-            "{error:?}"
-        );
-        assert!(
-            error
-                .call
-                .starts_with("landlock_restrict_self(ruleset, 0) = EPERM"),
-            "{error:?}"
-        );
+        assert!(error.help.contains("no_new_privs: true") && error.errno == EPERM, "{error:?}");
+        assert!(error.call.starts_with("landlock_restrict_self(ruleset, 0) = EPERM"), "{error:?}");
         process::exit_now(0);
     };
-    let ended = process::waitid(Target::PidFd(pidfd.as_fd()), false)
-        .unwrap()
-        .unwrap()
-        .ended;
+    let ended = process::waitid(Target::PidFd(pidfd.as_fd()), false).unwrap().unwrap().ended;
     assert_eq!(ended, Ended::Exited(0));
 }
 
@@ -252,35 +192,18 @@ fn older(abi: u32) {
     println!("{} / {} / {}", error.message, error.call, error.help);
     assert!(!error.help.is_empty());
     if abi == 0 {
-        assert!(
-            error.call.contains("ENOSYS") || error.call.contains("EOPNOTSUPP"),
-            "{error:?}"
-        );
-        let section = section
-            .replace("DIR", "/tmp")
-            .replace(", scopes: [Signal] )", ", demand: (paths: Degrade) )");
-        let launch = Launch::plan(&section)
-            .map_err(|e| println!("{e:?}"))
-            .unwrap();
+        assert!(error.call.contains("ENOSYS") || error.call.contains("EOPNOTSUPP"), "{error:?}");
+        let section = section.replace("DIR", "/tmp").replace(", scopes: [Signal] )", ", demand: (paths: Degrade) )");
+        let launch = Launch::plan(&section).map_err(|e| println!("{e:?}")).unwrap();
         assert!(launch.steps.iter().all(|step| step.demand() == "degrade"));
         return;
     }
-    assert!(
-        error
-            .message
-            .contains(&format!("this kernel has ABI {abi}")),
-        "{error:?}"
-    );
+    assert!(error.message.contains(&format!("this kernel has ABI {abi}")), "{error:?}");
     let section = section.replace("] )", "], demand: (truncate: Degrade, scopes: Degrade) )");
     inside(&section, |dir| {
         assert_eq!(fs::read_to_string(dir.0.join("a/file")).unwrap(), "text");
         denied(fs::read("/etc/passwd"), EACCES);
-        denied(
-            fs::OpenOptions::new()
-                .write(true)
-                .open(dir.0.join("a/file")),
-            EACCES,
-        );
+        denied(fs::OpenOptions::new().write(true).open(dir.0.join("a/file")), EACCES);
     });
 }
 

@@ -96,9 +96,8 @@ impl Action for Born {
             return Ok(None);
         }
         let process = self.shared.process(context.pid()?)?;
-        let found = process
-            .ns(self.kind.file)
-            .told(|| format!("cannot see the workload's {} namespace", self.kind.field))?;
+        let found =
+            process.ns(self.kind.file).told(|| format!("cannot see the workload's {} namespace", self.kind.field))?;
         self.shared.judge(self.kind, found).map(Some)
     }
 

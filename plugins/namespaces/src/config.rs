@@ -121,10 +121,7 @@ pub(crate) enum Ids {
     /// The caller's own, alike inside and outside.
     Keep,
     /// As written.
-    Map {
-        uid: Vec<(u32, u32, u32)>,
-        gid: Vec<(u32, u32, u32)>,
-    },
+    Map { uid: Vec<(u32, u32, u32)>, gid: Vec<(u32, u32, u32)> },
 }
 
 /// Whether setgroups(2) is allowed in a new user namespace.

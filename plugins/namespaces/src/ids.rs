@@ -45,7 +45,13 @@ impl fmt::Display for Range {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.count {
             1 => write!(f, "{} to the host's {}", self.inside, self.outside),
-            n => write!(f, "{}-{} to the host's {} and on", self.inside, u64::from(self.inside) + u64::from(n) - 1, self.outside),
+            n => write!(
+                f,
+                "{}-{} to the host's {} and on",
+                self.inside,
+                u64::from(self.inside) + u64::from(n) - 1,
+                self.outside
+            ),
         }
     }
 }
@@ -169,11 +175,7 @@ pub(crate) fn parse_map(text: &str) -> Vec<Range> {
 }
 
 /// Decides on the map.
-pub(crate) fn decide(
-    ids: &At<Ids>,
-    setgroups: Option<&At<Setgroups>>,
-    launcher: &Launcher,
-) -> Result<IdMap, Error> {
+pub(crate) fn decide(ids: &At<Ids>, setgroups: Option<&At<Setgroups>>, launcher: &Launcher) -> Result<IdMap, Error> {
     let (uid, gid) = match &ids.value {
         Ids::Auto if launcher.privileged && launcher.unowned => (
             Side::Unowned { inside: launcher.workload.0.unwrap_or(1000) },
@@ -216,9 +218,9 @@ fn decide_setgroups(wanted: Option<&At<Setgroups>>, may_allow: bool) -> Result<S
         None if may_allow => Ok(Setgroups::Allow),
         None => Ok(Setgroups::Deny),
         Some(wanted) if wanted.value == Setgroups::Allow && !may_allow => {
-            Err(Error::host("setgroups cannot be allowed by an ordinary user")
-                .at(wanted.origin)
-                .help("the kernel wants it denied before such a user maps a group (user_namespaces(7)); remove the line"))
+            Err(Error::host("setgroups cannot be allowed by an ordinary user").at(wanted.origin).help(
+                "the kernel wants it denied before such a user maps a group (user_namespaces(7)); remove the line",
+            ))
         }
         Some(wanted) => Ok(wanted.value),
     }
@@ -235,11 +237,13 @@ fn inside(side: &Side, workload: Option<u32>, kind: &str) -> Result<u32, Error> 
 }
 
 fn check(list: &[(u32, u32, u32)], kind: &str) -> Result<Side, Error> {
-    let ranges: Vec<Range> =
-        list.iter().map(|&(inside, outside, count)| Range { inside, outside, count }).collect();
+    let ranges: Vec<Range> = list.iter().map(|&(inside, outside, count)| Range { inside, outside, count }).collect();
     let refuse = |message: String, help: &str| Err(Error::policy(message).help(help));
     if ranges.is_empty() || ranges.len() > MOST_RANGES {
-        return refuse(format!("the {kind} map has {} ranges", ranges.len()), "give 1 to 340 of (inside, outside, count)");
+        return refuse(
+            format!("the {kind} map has {} ranges", ranges.len()),
+            "give 1 to 340 of (inside, outside, count)",
+        );
     }
     for (at, range) in ranges.iter().enumerate() {
         // u32::MAX is no id, so the last of a range is at most the one before it.

@@ -175,7 +175,8 @@ impl Namespaces {
             let by_itself = matches!(wanted.user, Whose::Join(_));
             let words = format!("new {} namespace: {} of its own", kind.field, kind.what);
             let born = Born { kind, shared: Rc::clone(shared), by_itself };
-            let step = if by_itself { Step::new(Stage::Build, words, born) } else { Step::at_clone(kind.flag, words, born) };
+            let step =
+                if by_itself { Step::new(Stage::Build, words, born) } else { Step::at_clone(kind.flag, words, born) };
             let why = match kind {
                 &PID if !wanted.is_new(&MOUNT) || !host.uses("filesystem") => {
                     "no process outside can be signalled; but /proc still shows the host's, as nothing mounts a new one"
@@ -239,7 +240,8 @@ impl Isolator for Namespaces {
         steps.extend(self.new_steps(&wanted, &shared, host));
         let map = self.id_map(&wanted, host)?.map(Rc::new);
         let covers_root = map.as_ref().is_some_and(|map| map.covers_root());
-        let ids = self.config.ids.as_ref().map_or_else(|| self.config.user.as_ref().and_then(|u| u.origin), |ids| ids.origin);
+        let ids =
+            self.config.ids.as_ref().map_or_else(|| self.config.user.as_ref().and_then(|u| u.origin), |ids| ids.origin);
         if let Some(map) = map {
             steps.extend(maps::steps(&map, &shared).into_iter().map(|step| step.origin(ids)));
         }

@@ -81,7 +81,8 @@ impl Action for Open {
         let mut slot = self.slot.borrow_mut();
         slot.identity = Some((facts.dev, facts.ino));
         if self.join.kind == &PID {
-            namespace::setns(&file, PID.flag).told(|| format!("cannot join the pid namespace of {}", self.join.target))?;
+            namespace::setns(&file, PID.flag)
+                .told(|| format!("cannot join the pid namespace of {}", self.join.target))?;
         } else {
             slot.file = Some(file);
         }

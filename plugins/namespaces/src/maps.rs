@@ -21,8 +21,9 @@ pub(crate) fn steps(map: &Rc<IdMap>, shared: &Rc<Shared>) -> Vec<Step> {
     let (uid, gid) = (map.become_uid, map.become_gid);
     let groups = if map.clear_groups { " and no other group" } else { "" };
     let map = Rc::clone(map);
-    let take = Step::run(Stage::Build, format!("becomes uid {uid}, gid {gid}{groups} inside"), move |_| become_ids(&map))
-        .why("files of the view belong to the workload; capabilities hold inside until they are dropped");
+    let take =
+        Step::run(Stage::Build, format!("becomes uid {uid}, gid {gid}{groups} inside"), move |_| become_ids(&map))
+            .why("files of the view belong to the workload; capabilities hold inside until they are dropped");
     vec![write, take]
 }
 

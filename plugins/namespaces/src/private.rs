@@ -37,8 +37,9 @@ impl Action for Check {
                         .call(e.to_string(), e.errno()));
                 }
                 Ok(()) => {
-                    return Err(Error::setup(format!("as root of the host the workload could write {path}"))
-                        .help("use ids: Auto, or a view (filesystem) whose Proc has sys: ReadOnly and that has no /sys"));
+                    return Err(Error::setup(format!("as root of the host the workload could write {path}")).help(
+                        "use ids: Auto, or a view (filesystem) whose Proc has sys: ReadOnly and that has no /sys",
+                    ));
                 }
             }
         }

@@ -28,12 +28,7 @@ fn finding(kind: &Kind, flags: u64) -> Finding {
     let feature = format!("{} namespace", kind.field);
     let with = if flags == kind.flag { "" } else { " together with a user namespace" };
     match attempt(flags, kind == &MOUNT) {
-        Ok(0) => Finding {
-            feature,
-            support: Support::Full,
-            detail: format!("made one{with}"),
-            remedy: String::new(),
-        },
+        Ok(0) => Finding { feature, support: Support::Full, detail: format!("made one{with}"), remedy: String::new() },
         Ok(errno) => {
             let error = Error::from_raw(errno, format!("unshare({})", kind.field));
             Finding { feature, support: Support::Missing, detail: error.to_string(), remedy: remedy(kind, &error) }
@@ -52,7 +47,8 @@ fn finding(kind: &Kind, flags: u64) -> Finding {
 fn attempt(flags: u64, with_mount: bool) -> palisade_sys::Result<i32> {
     match process::fork()? {
         process::Cloned::Child => {
-            let tried = namespace::unshare(flags).and_then(|()| if with_mount { mount::make_private_recursive() } else { Ok(()) });
+            let tried = namespace::unshare(flags)
+                .and_then(|()| if with_mount { mount::make_private_recursive() } else { Ok(()) });
             process::exit_now(tried.map_or_else(|error| error.errno(), |()| 0))
         }
         process::Cloned::Parent { pidfd, .. } => {
@@ -87,8 +83,7 @@ fn remedy(kind: &Kind, error: &Error) -> String {
 
 /// Whether maps of more than one id can be had without privileges.
 fn ranges() -> Finding {
-    let missing: Vec<_> =
-        ["newuidmap", "newgidmap"].into_iter().filter(|name| subid::helper(name).is_none()).collect();
+    let missing: Vec<_> = ["newuidmap", "newgidmap"].into_iter().filter(|name| subid::helper(name).is_none()).collect();
     let uid = process::getuid();
     let name = palisade_sys::ids::lookup_uid(uid).ok().flatten().map(|user| user.name);
     let given = |file| subid::parse(&std::fs::read_to_string(file).unwrap_or_default(), name.as_deref(), uid).len();
@@ -101,6 +96,7 @@ fn ranges() -> Finding {
     } else {
         (Support::Full, format!("{uids} uid and {gids} gid ranges"), "")
     };
-    let remedy = if support == Support::Missing { format!("{remedy}; needed for ids: Map only") } else { remedy.to_owned() };
+    let remedy =
+        if support == Support::Missing { format!("{remedy}; needed for ids: Map only") } else { remedy.to_owned() };
     Finding { feature: "id ranges of an ordinary user".to_owned(), support, detail, remedy }
 }

@@ -41,7 +41,10 @@ fn lacking(file: &str, range: &Range, given: &[(u32, u32)], name: &str) -> Error
     let message = match given {
         [] => format!("{file} has no range for {name}"),
         [(start, count), ..] => {
-            format!("{file} gives {name} {count} ids from {start}, which do not hold {} from {}", range.count, range.outside)
+            format!(
+                "{file} gives {name} {count} ids from {start}, which do not hold {} from {}",
+                range.count, range.outside
+            )
         }
     };
     let kind = file.trim_start_matches("/etc/sub");
@@ -64,9 +67,7 @@ pub(crate) fn parse(text: &str, name: Option<&str>, uid: u32) -> Vec<(u32, u32)>
 
 fn covered(range: &Range, given: &[(u32, u32)], own: u32) -> bool {
     let end = u64::from(range.outside) + u64::from(range.count);
-    let within = |&(start, count): &(u32, u32)| {
-        start <= range.outside && end <= u64::from(start) + u64::from(count)
-    };
+    let within = |&(start, count): &(u32, u32)| start <= range.outside && end <= u64::from(start) + u64::from(count);
     given.iter().any(within) || (range.outside == own && range.count == 1)
 }
 
@@ -80,7 +81,8 @@ pub(crate) fn write(program: &str, pid: i32, ranges: &[Range]) -> Result<(), Err
     let call = format!("{} {}", path.display(), args.join(" "));
     // The helper is set-user-ID root: it gets nothing of the caller's environment.
     let output = Command::new(&path).args(&args).env_clear().output().map_err(|e| {
-        Error::setup(format!("cannot run {program}")).call(format!("execve({call}): {e}"), e.raw_os_error().unwrap_or(0))
+        Error::setup(format!("cannot run {program}"))
+            .call(format!("execve({call}): {e}"), e.raw_os_error().unwrap_or(0))
     })?;
     if output.status.success() {
         return Ok(());

@@ -158,7 +158,10 @@ fn undo(steps: &mut [RawStep]) {
 }
 
 fn own_namespaces() -> Vec<(&'static str, u64)> {
-    namespace::KINDS.iter().map(|(file, _)| (*file, fs::metadata(format!("/proc/self/ns/{file}")).unwrap().ino())).collect()
+    namespace::KINDS
+        .iter()
+        .map(|(file, _)| (*file, fs::metadata(format!("/proc/self/ns/{file}")).unwrap().ino()))
+        .collect()
 }
 
 fn uptime() -> f64 {
@@ -180,7 +183,11 @@ fn everything_is_new(launch: Launch) {
             assert!(uptime() - before > 86_000.0, "{}", uptime());
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            assert_eq!(fs::read_to_string("/proc/self/net/dev").unwrap().lines().count(), 3, "two lines of head, and lo");
+            assert_eq!(
+                fs::read_to_string("/proc/self/net/dev").unwrap().lines().count(),
+                3,
+                "two lines of head, and lo"
+            );
             assert_eq!(caps::get().unwrap().effective.0.count_ones(), u32::from(caps::cap_last().unwrap()) + 1);
         })
         .unwrap();

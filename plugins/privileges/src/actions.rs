@@ -1,8 +1,8 @@
 //! What the steps do in the child, and how the host reads it back.
 
-use crate::kernel::Doing as _;
 use crate::securebits::{KEEP_CAPS, KEEP_CAPS_LOCKED};
 use crate::sets::{Exact, Sets, Wanted};
+use palisade_abi::ErrorContext as _;
 use palisade_abi::{Action, Context, Error, Evidence};
 use palisade_sys::caps::{self, CapSet, Caps};
 use palisade_sys::process;
@@ -13,30 +13,22 @@ pub(crate) const SETPCAP: u8 = 8;
 
 fn status(context: &Context<'_>) -> Result<Status, Error> {
     let pid = context.pid()?;
-    Proc::host()
-        .and_then(|proc| proc.pid(pid)?.status())
-        .doing("the privileges could not be read back")
+    Proc::host().and_then(|proc| proc.pid(pid)?.status()).doing(|| "the privileges could not be read back")
 }
 
 fn wrong(line: &str, seen: u64, wanted: Wanted) -> Error {
-    Error::setup(format!(
-        "the kernel says otherwise: {line} is [{}], and is to be {wanted}",
-        CapSet(seen)
-    ))
-    .call(format!("/proc/PID/status: {line}:\t{seen:016x}"), 0)
+    Error::setup(format!("the kernel says otherwise: {line} is [{}], and is to be {wanted}", CapSet(seen)))
+        .call(format!("/proc/PID/status: {line}:\t{seen:016x}"), 0)
 }
 
 /// Makes every permitted capability effective: a switch of ids has cleared the effective set and left permitted.
 fn raise() -> Result<Caps, Error> {
-    let now = caps::get().doing("the capabilities could not be read")?;
+    let now = caps::get().doing(|| "the capabilities could not be read")?;
     if now.effective == now.permitted {
         return Ok(now);
     }
-    let raised = Caps {
-        effective: now.permitted,
-        ..now
-    };
-    caps::set(raised).doing("the permitted capabilities could not be made effective")?;
+    let raised = Caps { effective: now.permitted, ..now };
+    caps::set(raised).doing(|| "the permitted capabilities could not be made effective")?;
     Ok(raised)
 }
 
@@ -52,20 +44,18 @@ pub(crate) struct Bounding(pub(crate) Wanted);
 impl Action for Bounding {
     fn apply(&mut self, _context: &mut Context<'_>) -> Result<Evidence, Error> {
         let doing = "the bounding set could not be changed";
-        let now = caps::bounding().doing(doing)?;
+        let now = caps::bounding().doing(|| doing)?;
         let lost = self.0.named.minus(now);
         if !lost.is_empty() {
-            return Err(Error::host(format!(
-                "{lost} cannot be kept: it is not in the bounding set any more"
-            ))
-            .help("start palisade with it in its bounding set, or use a new user namespace"));
+            return Err(Error::host(format!("{lost} cannot be kept: it is not in the bounding set any more"))
+                .help("start palisade with it in its bounding set, or use a new user namespace"));
         }
         let surplus = now.minus(self.0.within(now));
         if !surplus.is_empty() {
             raise()?;
         }
         for cap in surplus.iter() {
-            caps::drop_bounding(cap).doing(doing).map_err(|error| {
+            caps::drop_bounding(cap).doing(|| doing).map_err(|error| {
                 error.help("needs CAP_SETPCAP: start palisade as root, or use a new user namespace (\"namespaces\": (user: New))")
             })?;
         }
@@ -87,21 +77,15 @@ pub(crate) struct Raise(pub(crate) Sets);
 impl Action for Raise {
     fn apply(&mut self, _context: &mut Context<'_>) -> Result<Evidence, Error> {
         let now = raise()?;
-        let exact = self.0.exact(
-            now.permitted,
-            caps::bounding().doing("the bounding set could not be read")?,
-        );
+        let exact = self.0.exact(now.permitted, caps::bounding().doing(|| "the bounding set could not be read")?);
         let lacking = exact.ambient.minus(now.permitted);
         if !lacking.is_empty() {
             return Err(not_held(lacking));
         }
-        caps::set(Caps {
-            inheritable: exact.caps.inheritable,
-            ..now
-        })
-        .doing("the inheritable set could not be changed")?;
+        caps::set(Caps { inheritable: exact.caps.inheritable, ..now })
+            .doing(|| "the inheritable set could not be changed")?;
         for cap in exact.ambient.iter() {
-            caps::ambient_raise(cap).doing("the ambient set could not be changed")?;
+            caps::ambient_raise(cap).doing(|| "the ambient set could not be changed")?;
         }
         Ok(Evidence::default())
     }
@@ -113,31 +97,20 @@ pub(crate) struct Bits(pub(crate) u32);
 impl Action for Bits {
     fn apply(&mut self, _context: &mut Context<'_>) -> Result<Evidence, Error> {
         let doing = "the securebits could not be set";
-        let now = process::securebits().doing(doing)?;
+        let now = process::securebits().doing(|| doing)?;
         // The switch of ids may have set it for itself; nobody asked for it to stay.
-        let kept = if now & KEEP_CAPS_LOCKED == 0 {
-            now & !KEEP_CAPS
-        } else {
-            now
-        };
+        let kept = if now & KEEP_CAPS_LOCKED == 0 { now & !KEEP_CAPS } else { now };
         raise()?;
-        process::set_securebits(kept | self.0).doing(doing)?;
+        process::set_securebits(kept | self.0).doing(|| doing)?;
         Ok(Evidence::default())
     }
 
     /// No file shows them, so the process itself must ask.
     fn witness(&self, _context: &Context<'_>) -> Result<Evidence, Error> {
-        let seen = process::securebits().doing("the securebits could not be read back")?;
+        let seen = process::securebits().doing(|| "the securebits could not be read back")?;
         if seen & self.0 != self.0 {
-            return Err(
-                Error::setup("the kernel says otherwise: some securebits are not set").call(
-                    format!(
-                        "prctl(PR_GET_SECUREBITS) = {seen:#x}, and {:#x} is to be in it",
-                        self.0
-                    ),
-                    0,
-                ),
-            );
+            return Err(Error::setup("the kernel says otherwise: some securebits are not set")
+                .call(format!("prctl(PR_GET_SECUREBITS) = {seen:#x}, and {:#x} is to be in it", self.0), 0));
         }
         Ok(Evidence(format!("securebits {seen:#x}")))
     }
@@ -148,7 +121,7 @@ pub(crate) struct NoNewPrivs;
 
 impl Action for NoNewPrivs {
     fn apply(&mut self, _context: &mut Context<'_>) -> Result<Evidence, Error> {
-        process::set_no_new_privs().doing("no_new_privs could not be set")?;
+        process::set_no_new_privs().doing(|| "no_new_privs could not be set")?;
         Ok(Evidence::default())
     }
 
@@ -156,10 +129,7 @@ impl Action for NoNewPrivs {
         if status(context)?.no_new_privs {
             return Ok(Some("NoNewPrivs: 1".into()));
         }
-        Err(
-            Error::setup("the kernel says otherwise: no_new_privs is off")
-                .call("/proc/PID/status: NoNewPrivs:\t0", 0),
-        )
+        Err(Error::setup("the kernel says otherwise: no_new_privs is off").call("/proc/PID/status: NoNewPrivs:\t0", 0))
     }
 }
 
@@ -169,25 +139,20 @@ pub(crate) struct Reduce(pub(crate) Sets);
 impl Action for Reduce {
     fn apply(&mut self, _context: &mut Context<'_>) -> Result<Evidence, Error> {
         let doing = "the capability sets could not be changed";
-        let now = caps::get().doing(doing)?;
-        let Exact {
-            caps: wanted,
-            ambient,
-        } = self.0.exact(now.permitted, caps::bounding().doing(doing)?);
+        let now = caps::get().doing(|| doing)?;
+        let Exact { caps: wanted, ambient } = self.0.exact(now.permitted, caps::bounding().doing(|| doing)?);
         let lacking = wanted.permitted.minus(now.permitted);
         if !lacking.is_empty() {
             return Err(not_held(lacking));
         }
         if ambient.is_empty() {
-            caps::ambient_clear().doing(doing)?;
+            caps::ambient_clear().doing(|| doing)?;
         }
-        caps::set(wanted).doing(doing)?;
-        let seen = (caps::get().doing(doing)?, caps::ambient().doing(doing)?);
+        caps::set(wanted).doing(|| doing)?;
+        let seen = (caps::get().doing(|| doing)?, caps::ambient().doing(|| doing)?);
         if seen != (wanted, ambient) {
-            return Err(Error::setup(
-                "the kernel says otherwise: the capability sets are not those that were set",
-            )
-            .call(format!("capget(0) = {:?}, ambient [{}]", seen.0, seen.1), 0));
+            return Err(Error::setup("the kernel says otherwise: the capability sets are not those that were set")
+                .call(format!("capget(0) = {:?}, ambient [{}]", seen.0, seen.1), 0));
         }
         Ok(Evidence::default())
     }
@@ -204,13 +169,7 @@ impl Action for Reduce {
                 return Err(wrong(line, seen, wanted));
             }
         }
-        let Status {
-            cap_prm,
-            cap_eff,
-            cap_inh,
-            cap_amb,
-            ..
-        } = status;
+        let Status { cap_prm, cap_eff, cap_inh, cap_amb, .. } = status;
         Ok(Some(Evidence(format!(
             "CapPrm: {cap_prm:016x}, CapEff: {cap_eff:016x}, CapInh: {cap_inh:016x}, CapAmb: {cap_amb:016x}"
         ))))

@@ -67,9 +67,7 @@ impl Visitor<'_> for CapVisitor {
         if name.eq_ignore_ascii_case("all") {
             return Ok(CapName::All);
         }
-        caps::number(name)
-            .map(CapName::One)
-            .ok_or_else(|| E::custom(unknown(name)))
+        caps::number(name).map(CapName::One).ok_or_else(|| E::custom(unknown(name)))
     }
 }
 
@@ -83,13 +81,8 @@ fn unknown(name: &str) -> String {
         .filter(|(score, _)| *score >= 0.7)
         .max_by(|a, b| a.0.total_cmp(&b.0));
     match close {
-        Some((_, known)) => format!(
-            "unknown capability `{name}`\ndid you mean `{}`?",
-            known.to_ascii_lowercase()
-        ),
-        None => format!(
-            "unknown capability `{name}`\ncapabilities(7) names them; `all` stands for every one"
-        ),
+        Some((_, known)) => format!("unknown capability `{name}`\ndid you mean `{}`?", known.to_ascii_lowercase()),
+        None => format!("unknown capability `{name}`\ncapabilities(7) names them; `all` stands for every one"),
     }
 }
 

@@ -16,12 +16,11 @@
 //! | `sets` | what it says of each set, and the rules between the sets |
 //! | `securebits` | the bits, by name |
 //! | `steps` | the plan: what the host can give, and the steps in words |
-//! | `actions`, `kernel` | the steps' doing and reading back, and their errors |
+//! | `actions` | the steps' doing and reading back |
 #![forbid(unsafe_code)]
 
 mod actions;
 mod config;
-mod kernel;
 mod securebits;
 mod sets;
 mod steps;

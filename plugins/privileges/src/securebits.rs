@@ -68,10 +68,7 @@ mod tests {
     fn bits_are_those_of_the_kernel_header() {
         assert_eq!(SecureBit::NoRoot.mask(), 1);
         assert_eq!(SecureBit::NoSetuidFixup.mask(), 4);
-        assert_eq!(
-            (SecureBit::KeepCaps.mask(), SecureBit::KeepCapsLocked.mask()),
-            (KEEP_CAPS, KEEP_CAPS_LOCKED)
-        );
+        assert_eq!((SecureBit::KeepCaps.mask(), SecureBit::KeepCapsLocked.mask()), (KEEP_CAPS, KEEP_CAPS_LOCKED));
         assert_eq!(SecureBit::NoCapAmbientRaise.mask(), 0x40);
         assert_eq!(SecureBit::ExecRestrictFile.mask(), 0x100);
         assert_eq!(SecureBit::ExecDenyInteractiveLocked.mask(), 0x800);

@@ -14,15 +14,13 @@ pub(crate) struct Wanted {
 
 impl Wanted {
     fn of(keep: &[At<CapName>], own: &[At<CapName>]) -> Self {
-        keep.iter()
-            .chain(own)
-            .fold(Self::default(), |mut wanted, name| {
-                match name.value {
-                    CapName::All => wanted.all = true,
-                    CapName::One(cap) => wanted.named = wanted.named.with(cap),
-                }
-                wanted
-            })
+        keep.iter().chain(own).fold(Self::default(), |mut wanted, name| {
+            match name.value {
+                CapName::All => wanted.all = true,
+                CapName::One(cap) => wanted.named = wanted.named.with(cap),
+            }
+            wanted
+        })
     }
 
     fn covers(self, name: CapName) -> bool {
@@ -38,20 +36,12 @@ impl Wanted {
 
     /// The set itself, where `all` means `most`.
     pub(crate) fn within(self, most: CapSet) -> CapSet {
-        if self.all {
-            CapSet(most.0 | self.named.0)
-        } else {
-            self.named
-        }
+        if self.all { CapSet(most.0 | self.named.0) } else { self.named }
     }
 
     /// Whether what was read back is what was wanted. `all` is whatever was there, so only what is named can be missing.
     pub(crate) fn is(self, seen: u64) -> bool {
-        if self.all {
-            seen & self.named.0 == self.named.0
-        } else {
-            seen == self.named.0
-        }
+        if self.all { seen & self.named.0 == self.named.0 } else { seen == self.named.0 }
     }
 }
 
@@ -100,26 +90,12 @@ impl Sets {
         let effective = self.effective.within(permitted);
         let inheritable = self.inheritable.within(permitted.and(bounding));
         let ambient = self.ambient.within(permitted.and(inheritable));
-        Exact {
-            caps: Caps {
-                effective,
-                permitted,
-                inheritable,
-            },
-            ambient,
-        }
+        Exact { caps: Caps { effective, permitted, inheritable }, ambient }
     }
 
     /// Whether nothing is left in the four sets of the process itself.
     pub(crate) fn empty(&self) -> bool {
-        [
-            self.permitted,
-            self.effective,
-            self.inheritable,
-            self.ambient,
-        ]
-        .into_iter()
-        .all(Wanted::is_empty)
+        [self.permitted, self.effective, self.inheritable, self.ambient].into_iter().all(Wanted::is_empty)
     }
 
     /// What uid 0 gets at execve without being permitted to have it: as uid 0 every file counts as having all
@@ -141,32 +117,24 @@ impl Sets {
 ///
 /// # Errors
 /// A policy error at the line that breaks one.
-pub(crate) fn check(
-    config: &Capabilities,
-    sets: &Sets,
-    bounding_changes: bool,
-) -> Result<(), Error> {
-    let within = |names: &[At<CapName>], set: &str, other: Wanted, other_name: &str| {
-        match names.iter().find(|name| !other.covers(name.value)) {
-            None => Ok(()),
-            Some(name) => Err(Error::policy(format!("{} is in `{set}`, but not in `{other_name}`", name.value))
-                .at(name.origin)
-                .help(format!(
-                    "add it to `{other_name}`, or write `keep: [\"{}\"]`, which puts it into every set that it needs",
-                    name.value.to_string().to_ascii_lowercase().trim_start_matches("cap_")
-                ))),
-        }
+pub(crate) fn check(config: &Capabilities, sets: &Sets, bounding_changes: bool) -> Result<(), Error> {
+    let within = |names: &[At<CapName>], set: &str, other: Wanted, other_name: &str| match names
+        .iter()
+        .find(|name| !other.covers(name.value))
+    {
+        None => Ok(()),
+        Some(name) => Err(Error::policy(format!("{} is in `{set}`, but not in `{other_name}`", name.value))
+            .at(name.origin)
+            .help(format!(
+                "add it to `{other_name}`, or write `keep: [\"{}\"]`, which puts it into every set that it needs",
+                name.value.to_string().to_ascii_lowercase().trim_start_matches("cap_")
+            ))),
     };
     within(&config.effective, "effective", sets.permitted, "permitted")?;
     within(&config.ambient, "ambient", sets.permitted, "permitted")?;
     within(&config.ambient, "ambient", sets.inheritable, "inheritable")?;
     if bounding_changes {
-        within(
-            &config.inheritable,
-            "inheritable",
-            sets.bounding,
-            "bounding",
-        )?;
+        within(&config.inheritable, "inheritable", sets.bounding, "bounding")?;
     }
     Ok(())
 }

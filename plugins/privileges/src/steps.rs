@@ -2,9 +2,9 @@
 
 use crate::actions::{Bits, Bounding, NoNewPrivs, Raise, Reduce, SETPCAP};
 use crate::config::{CapName, Config};
-use crate::kernel::Doing as _;
 use crate::securebits::{self, SecureBit};
 use crate::sets::{Sets, Wanted, check};
+use palisade_abi::ErrorContext as _;
 use palisade_abi::{At, Demand, Error, Finding, Host, Isolator, Origin, Stage, Step, Support};
 use palisade_sys::caps::{self, CapSet};
 
@@ -23,19 +23,12 @@ impl Privileges {
     pub(crate) fn new(config: Config) -> Result<Self, Error> {
         let sets = Sets::of(&config.capabilities);
         let this = Self { config, sets };
-        check(
-            &this.config.capabilities,
-            &sets,
-            this.bounding_demand() != Demand::Off,
-        )?;
+        check(&this.config.capabilities, &sets, this.bounding_demand() != Demand::Off)?;
         Ok(this)
     }
 
     fn bounding_demand(&self) -> Demand {
-        self.config
-            .bounding_demand
-            .as_ref()
-            .map_or(Demand::Require, |at| at.value)
+        self.config.bounding_demand.as_ref().map_or(Demand::Require, |at| at.value)
     }
 
     fn no_new_privs(&self) -> bool {
@@ -46,10 +39,7 @@ impl Privileges {
     fn bounding(&self) -> Wanted {
         match self.bounding_demand() {
             Demand::Require => self.sets.bounding,
-            Demand::Degrade | Demand::Off => Wanted {
-                all: true,
-                ..self.sets.bounding
-            },
+            Demand::Degrade | Demand::Off => Wanted { all: true, ..self.sets.bounding },
         }
     }
 
@@ -59,16 +49,7 @@ impl Privileges {
 
     fn names(&self) -> impl Iterator<Item = &At<CapName>> {
         let all = &self.config.capabilities;
-        [
-            &all.keep,
-            &all.bounding,
-            &all.permitted,
-            &all.effective,
-            &all.inheritable,
-            &all.ambient,
-        ]
-        .into_iter()
-        .flatten()
+        [&all.keep, &all.bounding, &all.permitted, &all.effective, &all.inheritable, &all.ambient].into_iter().flatten()
     }
 
     /// The line that speaks of one of these capabilities, or of any.
@@ -90,37 +71,23 @@ impl Isolator for Privileges {
         if self.changes_bounding() {
             steps.push(self.bounding_step()?);
         }
-        let Sets {
-            inheritable,
-            ambient,
-            ..
-        } = self.sets;
+        let Sets { inheritable, ambient, .. } = self.sets;
         if !inheritable.is_empty() {
             let words = if ambient.is_empty() {
                 format!("puts {inheritable} into the inheritable capability set")
             } else {
-                format!(
-                    "puts {inheritable} into the inheritable capability set and {ambient} into the ambient one"
-                )
+                format!("puts {inheritable} into the inheritable capability set and {ambient} into the ambient one")
             };
-            let why =
-                "only what is ambient survives execve of an ordinary file by a uid other than 0";
-            steps.push(
-                Step::new(Stage::Drop, words, Raise(self.sets))
-                    .why(why)
-                    .origin(self.origin(None)),
-            );
+            let why = "only what is ambient survives execve of an ordinary file by a uid other than 0";
+            steps.push(Step::new(Stage::Drop, words, Raise(self.sets)).why(why).origin(self.origin(None)));
         }
         if let Some(first) = self.config.securebits.first() {
-            let names: Vec<String> = self
-                .config
-                .securebits
-                .iter()
-                .map(|bit| format!("{:?}", bit.value))
-                .collect();
+            let names: Vec<String> = self.config.securebits.iter().map(|bit| format!("{:?}", bit.value)).collect();
             let bits = Bits(securebits::mask(&self.config.securebits));
             let step = Step::new(Stage::Drop, format!("sets the securebits {}", names.join(", ")), bits)
-                .why("says what uid 0 and a change of ids mean for capabilities; needs CAP_SETPCAP, so before that goes")
+                .why(
+                    "says what uid 0 and a change of ids mean for capabilities; needs CAP_SETPCAP, so before that goes",
+                )
                 .origin(first.origin)
                 .witnessed(true);
             steps.push(step);
@@ -133,16 +100,13 @@ impl Isolator for Privileges {
             steps.push(step);
         }
         steps.push(self.reduce_step());
-        Ok(steps
-            .into_iter()
-            .map(|step| step.after("process"))
-            .collect())
+        Ok(steps.into_iter().map(|step| step.after("process")).collect())
     }
 }
 
 impl Privileges {
     fn bounding_step(&self) -> Result<Step, Error> {
-        let last = caps::cap_last().doing("this kernel's capabilities could not be counted")?;
+        let last = caps::cap_last().doing(|| "this kernel's capabilities could not be counted")?;
         let (known, wanted) = (u32::from(last) + 1, self.sets.bounding);
         let words = match wanted.named.0.count_ones() {
             0 => format!("drops all {known} capabilities from the bounding set"),
@@ -158,19 +122,10 @@ impl Privileges {
     }
 
     fn reduce_step(&self) -> Step {
-        let Sets {
-            permitted,
-            effective,
-            inheritable,
-            ambient,
-            ..
-        } = self.sets;
+        let Sets { permitted, effective, inheritable, ambient, .. } = self.sets;
         let words = if self.sets.empty() {
             "empties the permitted, effective, inheritable and ambient capability sets".to_owned()
-        } else if [effective, inheritable, ambient]
-            .into_iter()
-            .all(|set| set == permitted)
-        {
+        } else if [effective, inheritable, ambient].into_iter().all(|set| set == permitted) {
             format!(
                 "keeps {permitted} in the permitted, effective, inheritable and ambient capability sets, nothing else"
             )
@@ -180,9 +135,7 @@ impl Privileges {
                  {inheritable}, ambient to {ambient}"
             )
         };
-        Step::new(Stage::Drop, words, Reduce(self.sets))
-            .why(self.reduce_why())
-            .origin(self.origin(None))
+        Step::new(Stage::Drop, words, Reduce(self.sets)).why(self.reduce_why()).origin(self.origin(None))
     }
 
     fn reduce_why(&self) -> &'static str {
@@ -197,9 +150,7 @@ impl Privileges {
             Some(_) if self.no_new_privs() => {
                 "the workload has no more than this; the bounding set has, and no_new_privs keeps uid 0 from regaining it"
             }
-            Some(_) => {
-                "the workload has no more than this, as long as it is not uid 0: the bounding set has more"
-            }
+            Some(_) => "the workload has no more than this, as long as it is not uid 0: the bounding set has more",
         }
     }
 
@@ -207,23 +158,16 @@ impl Privileges {
     fn root_regains_nothing(&self, host: &Host) -> Result<(), Error> {
         let as_launcher = || host.uid().ok().filter(|_| !host.uses("namespaces"));
         let root = host.workload_uid().or_else(as_launcher) == Some(0);
-        let harmless = self.no_new_privs()
-            || self
-                .config
-                .securebits
-                .iter()
-                .any(|bit| bit.value == SecureBit::NoRoot);
-        let Some(gain) = self
-            .sets
-            .regained_by_root(self.bounding())
-            .filter(|_| root && !harmless)
-        else {
+        let harmless = self.no_new_privs() || self.config.securebits.iter().any(|bit| bit.value == SecureBit::NoRoot);
+        let Some(gain) = self.sets.regained_by_root(self.bounding()).filter(|_| root && !harmless) else {
             return Ok(());
         };
         let origin = self.config.no_new_privs.as_ref().and_then(|at| at.origin);
-        Err(Error::policy(format!("the workload runs as uid 0 and would regain {gain} at execve, which is not in `permitted`"))
-            .at(origin.or(self.origin(None)))
-            .help("take it out of `bounding` and `inheritable`, or set no_new_privs: true, or add NoRoot to `securebits`"))
+        Err(Error::policy(format!(
+            "the workload runs as uid 0 and would regain {gain} at execve, which is not in `permitted`"
+        ))
+        .at(origin.or(self.origin(None)))
+        .help("take it out of `bounding` and `inheritable`, or set no_new_privs: true, or add NoRoot to `securebits`"))
     }
 
     /// Refuses what this launcher cannot give. In a new user namespace the child has every capability.
@@ -231,12 +175,9 @@ impl Privileges {
         for bit in &self.config.securebits {
             let (major, minor) = bit.since().unwrap_or_default();
             if host.kernel().is_ok_and(|kernel| kernel < (major, minor)) {
-                return Err(Error::host(format!(
-                    "the securebit {:?} needs Linux {major}.{minor}",
-                    bit.value
-                ))
-                .at(bit.origin)
-                .help("take it out of `securebits`, or use a newer kernel"));
+                return Err(Error::host(format!("the securebit {:?} needs Linux {major}.{minor}", bit.value))
+                    .at(bit.origin)
+                    .help("take it out of `securebits`, or use a newer kernel"));
             }
         }
         let here = match host.fact("new_user_namespace") {
@@ -244,24 +185,18 @@ impl Privileges {
             // Not told: then only the plugin that makes them can be the reason.
             None => !host.uses("namespaces"),
         };
-        if here {
-            self.launcher_can(host)
-        } else {
-            Ok(())
-        }
+        if here { self.launcher_can(host) } else { Ok(()) }
     }
 
     fn launcher_can(&self, host: &Host) -> Result<(), Error> {
         let held = CapSet(host.capabilities()?);
         let lacking = self.sets.permitted.named.minus(held);
         if !lacking.is_empty() {
-            return Err(Error::host(format!(
-                "the launcher does not have {lacking}, so the workload cannot keep it"
-            ))
-            .at(self.origin(Some(lacking)))
-            .help("start palisade with it (as root, say), or use \"namespaces\": (user: New)"));
+            return Err(Error::host(format!("the launcher does not have {lacking}, so the workload cannot keep it"))
+                .at(self.origin(Some(lacking)))
+                .help("start palisade with it (as root, say), or use \"namespaces\": (user: New)"));
         }
-        let bounding = caps::bounding().doing("the launcher's bounding set could not be read")?;
+        let bounding = caps::bounding().doing(|| "the launcher's bounding set could not be read")?;
         let lost = self.sets.bounding.named.minus(bounding);
         if !lost.is_empty() && self.bounding_demand() == Demand::Require {
             return Err(Error::host(format!(
@@ -279,28 +214,21 @@ impl Privileges {
     /// Without CAP_SETPCAP: is there anything to do that needs it?
     fn needs_setpcap(&self, bounding: CapSet) -> Result<(), Error> {
         let surplus = bounding.minus(self.sets.bounding.within(bounding));
-        if self.changes_bounding()
-            && self.bounding_demand() == Demand::Require
-            && !surplus.is_empty()
-        {
-            let harmless = if self.no_new_privs() {
-                ", harmless while no_new_privs is on"
-            } else {
-                ""
-            };
-            return Err(Error::host("the bounding set can be changed only with CAP_SETPCAP, which the launcher does not have")
-                .at(self.config.bounding_demand.as_ref().and_then(|at| at.origin).or(self.origin(None)))
-                .help(format!(
-                    "use \"namespaces\": (user: New), or start palisade as root, or write bounding_demand: \
+        if self.changes_bounding() && self.bounding_demand() == Demand::Require && !surplus.is_empty() {
+            let harmless = if self.no_new_privs() { ", harmless while no_new_privs is on" } else { "" };
+            return Err(Error::host(
+                "the bounding set can be changed only with CAP_SETPCAP, which the launcher does not have",
+            )
+            .at(self.config.bounding_demand.as_ref().and_then(|at| at.origin).or(self.origin(None)))
+            .help(format!(
+                "use \"namespaces\": (user: New), or start palisade as root, or write bounding_demand: \
                      Degrade{harmless}"
-                )));
+            )));
         }
         if securebits::privileged(securebits::mask(&self.config.securebits)) {
-            return Err(Error::host(
-                "securebits can be set only with CAP_SETPCAP, which the launcher does not have",
-            )
-            .at(self.config.securebits.first().and_then(|bit| bit.origin))
-            .help("use \"namespaces\": (user: New), or start palisade as root"));
+            return Err(Error::host("securebits can be set only with CAP_SETPCAP, which the launcher does not have")
+                .at(self.config.securebits.first().and_then(|bit| bit.origin))
+                .help("use \"namespaces\": (user: New), or start palisade as root"));
         }
         let extra = self.sets.inheritable.named.minus(self.sets.permitted.named);
         if !extra.is_empty() {
@@ -319,16 +247,10 @@ pub(crate) fn probe(host: &Host) -> Vec<Finding> {
     let own = host.has_capability(u32::from(SETPCAP));
     let last = caps::cap_last();
     let (support, detail) = match (&last, own) {
-        (Ok(last), true) => (
-            Support::Full,
-            format!("{} capabilities, CAP_SETPCAP held", u32::from(*last) + 1),
-        ),
+        (Ok(last), true) => (Support::Full, format!("{} capabilities, CAP_SETPCAP held", u32::from(*last) + 1)),
         (Ok(last), false) => (
             Support::Partial,
-            format!(
-                "{} capabilities, no CAP_SETPCAP: the bounding set stays as it is",
-                u32::from(*last) + 1
-            ),
+            format!("{} capabilities, no CAP_SETPCAP: the bounding set stays as it is", u32::from(*last) + 1),
         ),
         (Err(error), _) => (Support::Missing, error.to_string()),
     };
@@ -337,12 +259,7 @@ pub(crate) fn probe(host: &Host) -> Vec<Finding> {
         _ => "use a user namespace (\"namespaces\": (user: New)), or start palisade as root",
     };
     vec![
-        Finding {
-            feature: "capability sets".to_owned(),
-            support,
-            detail,
-            remedy: remedy.to_owned(),
-        },
+        Finding { feature: "capability sets".to_owned(), support, detail, remedy: remedy.to_owned() },
         Finding {
             feature: "no_new_privs".to_owned(),
             support: Support::Full,

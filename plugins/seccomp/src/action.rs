@@ -66,27 +66,19 @@ impl Errno {
     pub(crate) const EAFNOSUPPORT: Self = Self(97);
 
     fn from_name(name: &str) -> Option<Self> {
-        let (_, errno) = NAMES
-            .iter()
-            .find(|(known, _)| name.eq_ignore_ascii_case(known))?;
+        let (_, errno) = NAMES.iter().find(|(known, _)| name.eq_ignore_ascii_case(known))?;
         u16::try_from(*errno as i32).ok().map(Self)
     }
 
     fn from_number(number: u64) -> Option<Self> {
         // The kernel hands on no more than MAX_ERRNO; and 0 would let a program believe that it was done.
-        u16::try_from(number)
-            .ok()
-            .filter(|n| (1..=4095).contains(n))
-            .map(Self)
+        u16::try_from(number).ok().filter(|n| (1..=4095).contains(n)).map(Self)
     }
 }
 
 impl fmt::Display for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match NAMES
-            .iter()
-            .find(|(_, errno)| *errno as i32 == i32::from(self.0))
-        {
+        match NAMES.iter().find(|(_, errno)| *errno as i32 == i32::from(self.0)) {
             Some((name, _)) => f.write_str(name),
             None => write!(f, "errno {}", self.0),
         }
@@ -107,16 +99,12 @@ impl Visitor<'_> for ErrnoVisitor {
     fn visit_str<D: de::Error>(self, name: &str) -> Result<Errno, D> {
         Errno::from_name(name).ok_or_else(|| {
             let help = crate::names::suggest(name, NAMES.iter().map(|(name, _)| *name));
-            D::custom(format!(
-                "unknown errno `{name}`\n{}",
-                help.unwrap_or_else(|| format!("expected {FORMS}"))
-            ))
+            D::custom(format!("unknown errno `{name}`\n{}", help.unwrap_or_else(|| format!("expected {FORMS}"))))
         })
     }
 
     fn visit_u64<D: de::Error>(self, number: u64) -> Result<Errno, D> {
-        Errno::from_number(number)
-            .ok_or_else(|| D::custom(format!("{number} is no errno\nexpected {FORMS}")))
+        Errno::from_number(number).ok_or_else(|| D::custom(format!("{number} is no errno\nexpected {FORMS}")))
     }
 
     fn visit_i64<D: de::Error>(self, number: i64) -> Result<Errno, D> {
@@ -182,10 +170,6 @@ mod tests {
         ];
         assert!(order.windows(2).all(|pair| pair[0] < pair[1]));
         // The kernel takes the smallest of the values as signed numbers (linux/seccomp.h).
-        assert!(
-            order
-                .windows(2)
-                .all(|pair| pair[0].value().cast_signed() > pair[1].value().cast_signed())
-        );
+        assert!(order.windows(2).all(|pair| pair[0].value().cast_signed() > pair[1].value().cast_signed()));
     }
 }

@@ -2,12 +2,11 @@
 
 use crate::calls::Arch;
 use crate::config::Config;
-use crate::kernel::Doing as _;
 use crate::table::{Decided, Table, build, check};
 use crate::{groups, program};
+use palisade_abi::ErrorContext as _;
 use palisade_abi::{
-    Action as Act, At, Context, Demand, Error, Evidence, Finding, Host, Isolator, Stage, Step,
-    Support,
+    Action as Act, At, Context, Demand, Error, Evidence, Finding, Host, Isolator, Stage, Step, Support,
 };
 use palisade_sys::Errno;
 use palisade_sys::procfs::{Proc, Status};
@@ -36,12 +35,7 @@ impl Filter {
     }
 
     fn origin(&self) -> Option<palisade_abi::Origin> {
-        let Config {
-            default,
-            deny,
-            allow,
-            ..
-        } = &self.config;
+        let Config { default, deny, allow, .. } = &self.config;
         let rule = deny.first().or(allow.first()).and_then(|rule| rule.origin);
         default.as_ref().and_then(|at| at.origin).or(rule)
     }
@@ -52,38 +46,24 @@ impl Filter {
         let stuck: Vec<&str> = groups::LAUNCH
             .iter()
             .copied()
-            .filter(|name| {
-                table
-                    .verdict(name)
-                    .is_some_and(|verdict| !verdict.may_pass())
-            })
+            .filter(|name| table.verdict(name).is_some_and(|verdict| !verdict.may_pass()))
             .collect();
         if stuck.is_empty() {
             return Ok(table);
         }
-        let denied = self
-            .config
-            .deny
-            .iter()
-            .find(|rule| names_one_of(rule, &stuck));
-        Err(Error::policy(format!(
-            "the filter denies {}, so the workload could not be started",
-            stuck.join(", ")
-        ))
-        .at(denied.and_then(|rule| rule.origin).or(self.origin()))
-        .help(match denied {
-            Some(_) => {
-                "take it out of `deny`; what may be executed is better limited by \"landlock\""
-            }
-            None => "add Group(\"@launch\") to `allow`",
-        }))
+        let denied = self.config.deny.iter().find(|rule| names_one_of(rule, &stuck));
+        Err(Error::policy(format!("the filter denies {}, so the workload could not be started", stuck.join(", ")))
+            .at(denied.and_then(|rule| rule.origin).or(self.origin()))
+            .help(match denied {
+                Some(_) => "take it out of `deny`; what may be executed is better limited by \"landlock\"",
+                None => "add Group(\"@launch\") to `allow`",
+            }))
     }
 
     fn compile(&self) -> Result<(Table, Vec<Instruction>), Error> {
         let arch = Arch::host().ok_or_else(|| {
-            Error::host("the system call numbers of this machine are not known").help(
-                "filters are made for x86-64 and 64-bit Arm; leave \"seccomp\" out of the policy",
-            )
+            Error::host("the system call numbers of this machine are not known")
+                .help("filters are made for x86-64 and 64-bit Arm; leave \"seccomp\" out of the policy")
         })?;
         let table = self.table(arch)?;
         let program = program::compile(&table).map_err(|error| error.at(self.origin()))?;
@@ -102,11 +82,7 @@ fn names_one_of(rule: &At<crate::rule::Rule>, names: &[&str]) -> bool {
 
 impl Isolator for Filter {
     fn plan(&self, host: &Host) -> Result<Vec<Step>, Error> {
-        let demand = self
-            .config
-            .demand
-            .as_ref()
-            .map_or(Demand::Require, |at| at.value);
+        let demand = self.config.demand.as_ref().map_or(Demand::Require, |at| at.value);
         if demand == Demand::Off {
             return Ok(Vec::new());
         }
@@ -133,9 +109,7 @@ impl Filter {
             Ok(true) => {}
             Ok(false) => return Err(missing().at(self.origin())),
             Err(error) => {
-                return Err(missing()
-                    .call(error.to_string(), error.errno())
-                    .at(self.origin()));
+                return Err(missing().call(error.to_string(), error.errno()).at(self.origin()));
             }
         }
         // In a user namespace the child is privileged until Drop, and a launch may be inside one already.
@@ -158,44 +132,24 @@ fn missing() -> Error {
 pub(crate) fn probe() -> Finding {
     let (support, detail) = match seccomp::action_available(seccomp::RET_KILL_PROCESS) {
         Ok(true) if Arch::host().is_some() => (Support::Full, "all actions".to_owned()),
-        Ok(true) => (
-            Support::Missing,
-            "the numbers of this architecture are not known".to_owned(),
-        ),
+        Ok(true) => (Support::Missing, "the numbers of this architecture are not known".to_owned()),
         Ok(false) => (Support::Missing, "KillProcess is not known".to_owned()),
         Err(error) => (Support::Missing, error.to_string()),
     };
-    let remedy = if support == Support::Full {
-        String::new()
-    } else {
-        missing().help
-    };
-    Finding {
-        feature: "system call filters".to_owned(),
-        support,
-        detail,
-        remedy,
-    }
+    let remedy = if support == Support::Full { String::new() } else { missing().help };
+    Finding { feature: "system call filters".to_owned(), support, detail, remedy }
 }
 
 /// What the step does, in one line.
 fn words(table: &Table, decided: &Decided, instructions: usize) -> String {
     let through = |action: crate::action::Action| action.lets_through();
     let count = |wanted: &dyn Fn(&crate::table::Verdict) -> bool| {
-        table
-            .calls
-            .iter()
-            .filter(|(_, verdict)| wanted(verdict))
-            .count()
+        table.calls.iter().filter(|(_, verdict)| wanted(verdict)).count()
     };
     let plain = |pass: bool| count(&|v| v.clauses.is_empty() && through(v.otherwise) == pass);
     let partly = count(&|v| !v.clauses.is_empty());
     let calls = |n: usize| {
-        if n == 1 {
-            "1 system call".to_owned()
-        } else {
-            format!("{n} system calls")
-        }
+        if n == 1 { "1 system call".to_owned() } else { format!("{n} system calls") }
     };
     let some = match partly {
         0 => String::new(),
@@ -203,17 +157,9 @@ fn words(table: &Table, decided: &Decided, instructions: usize) -> String {
         n => format!(" and {n} by their arguments"),
     };
     let head = if through(decided.default) {
-        format!(
-            "denies {}{some}, {} the rest",
-            calls(plain(false)),
-            decided.default
-        )
+        format!("denies {}{some}, {} the rest", calls(plain(false)), decided.default)
     } else {
-        format!(
-            "allows {}{some}, {} the rest",
-            calls(plain(true)),
-            decided.default
-        )
+        format!("allows {}{some}, {} the rest", calls(plain(true)), decided.default)
     };
     format!("{head}; kills on a foreign architecture ({instructions} instructions)")
 }
@@ -226,20 +172,18 @@ struct Install {
 impl Act for Install {
     fn apply(&mut self, _context: &mut Context<'_>) -> Result<Evidence, Error> {
         let installed = seccomp::install_filter(&self.program, self.flags);
-        let bare = installed
-            .as_ref()
-            .is_err_and(|error| error.kind() == Errno::EACCES);
+        let bare = installed.as_ref().is_err_and(|error| error.kind() == Errno::EACCES);
         installed
-            .doing("the filter could not be installed")
+            .doing(|| "the filter could not be installed")
             .map_err(|error| if bare { error.help(NNP_HELP) } else { error })?;
         Ok(Evidence::default())
     }
 
     fn verify(&self, context: &Context<'_>) -> Result<Option<Evidence>, Error> {
         let doing = "the filter could not be read back";
-        let (proc, pid) = (Proc::host().doing(doing)?, context.pid()?);
-        let theirs = proc.pid(pid).and_then(|pid| pid.status()).doing(doing)?;
-        let ours = proc.own().and_then(|pid| pid.status()).doing(doing)?;
+        let (proc, pid) = (Proc::host().doing(|| doing)?, context.pid()?);
+        let theirs = proc.pid(pid).and_then(|pid| pid.status()).doing(|| doing)?;
+        let ours = proc.own().and_then(|pid| pid.status()).doing(|| doing)?;
         in_force(&theirs, &ours).map(Some)
     }
 }
@@ -248,15 +192,10 @@ impl Act for Install {
 fn in_force(theirs: &Status, ours: &Status) -> Result<Evidence, Error> {
     let call = |text: String| Error::setup("the filter is not in force").call(text, 0);
     if theirs.seccomp != MODE_FILTER {
-        return Err(call(format!(
-            "/proc/PID/status says Seccomp: {}, not {MODE_FILTER}",
-            theirs.seccomp
-        )));
+        return Err(call(format!("/proc/PID/status says Seccomp: {}, not {MODE_FILTER}", theirs.seccomp)));
     }
     match (theirs.seccomp_filters, ours.seccomp_filters.unwrap_or(0)) {
-        (Some(theirs), ours) if theirs > ours => {
-            Ok(Evidence(format!("Seccomp: 2, Seccomp_filters: {theirs}")))
-        }
+        (Some(theirs), ours) if theirs > ours => Ok(Evidence(format!("Seccomp: 2, Seccomp_filters: {theirs}"))),
         (Some(theirs), ours) => Err(call(format!(
             "/proc/PID/status says Seccomp_filters: {theirs}, and palisade itself was started with {ours}"
         ))),
@@ -271,21 +210,12 @@ mod tests {
     use super::*;
 
     fn status(seccomp: u32, seccomp_filters: Option<u32>) -> Status {
-        Status {
-            seccomp,
-            seccomp_filters,
-            ..Status::default()
-        }
+        Status { seccomp, seccomp_filters, ..Status::default() }
     }
 
     #[test]
     fn only_a_filter_more_than_the_launchers_counts() {
-        assert_eq!(
-            in_force(&status(2, Some(1)), &status(0, Some(0)))
-                .unwrap()
-                .0,
-            "Seccomp: 2, Seccomp_filters: 1"
-        );
+        assert_eq!(in_force(&status(2, Some(1)), &status(0, Some(0))).unwrap().0, "Seccomp: 2, Seccomp_filters: 1");
         assert!(in_force(&status(2, Some(3)), &status(2, Some(2))).is_ok());
         assert!(in_force(&status(2, Some(2)), &status(2, Some(2))).is_err());
         assert!(in_force(&status(0, Some(0)), &status(0, Some(0))).is_err());

@@ -18,7 +18,7 @@
 //! | `calls` | names and numbers of system calls, for each architecture |
 //! | `table` | from rules to what is done for each call |
 //! | `program` | from there to one BPF program |
-//! | `install`, `kernel` | the step that installs it and reads it back, and its errors |
+//! | `install` | the step that installs it and reads it back |
 //! | `names` | "did you mean" |
 #![forbid(unsafe_code)]
 
@@ -27,7 +27,6 @@ mod calls;
 mod config;
 mod groups;
 mod install;
-mod kernel;
 mod names;
 mod program;
 mod rule;

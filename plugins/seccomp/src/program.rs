@@ -48,14 +48,8 @@ struct Span<'a> {
 /// # Errors
 /// A policy error for a program that is longer than the kernel takes.
 pub(crate) fn compile(table: &Table) -> Result<Vec<Instruction>, Error> {
-    let unknown = Verdict {
-        clauses: Vec::new(),
-        otherwise: table.unknown,
-    };
-    let kill = Verdict {
-        clauses: Vec::new(),
-        otherwise: Action::KillProcess,
-    };
+    let unknown = Verdict { clauses: Vec::new(), otherwise: table.unknown };
+    let kill = Verdict { clauses: Vec::new(), otherwise: Action::KillProcess };
     let spans = spans(table, &unknown, &kill);
     let mut program = vec![
         step(LOAD, 0, 0, OFFSET_ARCH),
@@ -181,21 +175,14 @@ fn condition(arg: Arg, op: SeccompCmpOp, value: u64) -> Result<SeccompCondition,
 /// there.
 fn block(conditions: Vec<SeccompCondition>) -> Result<Vec<Instruction>, Error> {
     let program: BpfProgram = SeccompRule::new(conditions).map_err(refused)?.into();
-    Ok(program
-        .into_iter()
-        .map(|i| step(i.code, i.jt, i.jf, i.k))
-        .collect())
+    Ok(program.into_iter().map(|i| step(i.code, i.jt, i.jf, i.k)).collect())
 }
 
 fn length(code: &[Instruction]) -> Result<u32, Error> {
-    u32::try_from(code.len())
-        .map_err(|_too_long| Error::policy("the rules make a filter that is far too long"))
+    u32::try_from(code.len()).map_err(|_too_long| Error::policy("the rules make a filter that is far too long"))
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "the shape that map_err wants"
-)]
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
 fn refused(error: seccompiler::BackendError) -> Error {
     Error::policy(format!("the conditions cannot be compiled: {error}"))
 }

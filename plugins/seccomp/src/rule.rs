@@ -65,23 +65,18 @@ impl Arg {
     /// Why the condition can never do what it says, if so.
     pub(crate) fn absurd(self) -> Option<String> {
         let (first, second) = match self.test() {
-            Test::Eq(v) | Test::Ne(v) | Test::Lt(v) | Test::Le(v) | Test::Gt(v) | Test::Ge(v) => {
-                (v, v)
-            }
+            Test::Eq(v) | Test::Ne(v) | Test::Lt(v) | Test::Le(v) | Test::Gt(v) | Test::Ge(v) => (v, v),
             Test::AnySet(mask) => (mask, mask),
             Test::MaskedEq(mask, value) => (mask, value),
         };
         let wide = first.max(second) > u64::from(u32::MAX);
         if matches!(self, Self::Arg32(..)) && wide {
-            return Some(format!(
-                "{:#x} does not fit in the 32 bits that `Arg32` compares",
-                first.max(second)
-            ));
+            return Some(format!("{:#x} does not fit in the 32 bits that `Arg32` compares", first.max(second)));
         }
         match self.test() {
-            Test::MaskedEq(mask, value) if value & !mask != 0 => Some(format!(
-                "{value:#x} has bits that the mask {mask:#x} takes away, so it is never equal"
-            )),
+            Test::MaskedEq(mask, value) if value & !mask != 0 => {
+                Some(format!("{value:#x} has bits that the mask {mask:#x} takes away, so it is never equal"))
+            }
             Test::AnySet(0) => Some("no bit of an empty mask can be set".to_owned()),
             _ => None,
         }
@@ -95,15 +90,9 @@ pub(crate) struct Index(pub(crate) u8);
 impl<'de> Deserialize<'de> for Index {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let index = u64::deserialize(from)?;
-        u8::try_from(index)
-            .ok()
-            .filter(|index| *index < 6)
-            .map(Self)
-            .ok_or_else(|| {
-                de::Error::custom(format!(
-                    "no call has an argument {index}\na call has up to six, numbered 0 to 5"
-                ))
-            })
+        u8::try_from(index).ok().filter(|index| *index < 6).map(Self).ok_or_else(|| {
+            de::Error::custom(format!("no call has an argument {index}\na call has up to six, numbered 0 to 5"))
+        })
     }
 }
 
@@ -132,9 +121,7 @@ impl<T> Visitor<'_> for NameVisitor<T> {
 impl<'de> Deserialize<'de> for CallName {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         from.deserialize_str(NameVisitor("the name of a system call", |name| {
-            calls::known(name)
-                .map(Self)
-                .ok_or_else(|| unknown_call(name))
+            calls::known(name).map(Self).ok_or_else(|| unknown_call(name))
         }))
     }
 }
@@ -155,9 +142,7 @@ fn unknown_call(name: &str) -> String {
 impl<'de> Deserialize<'de> for GroupName {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         from.deserialize_str(NameVisitor("the name of a group of system calls", |name| {
-            groups::find(name)
-                .map(Self)
-                .ok_or_else(|| unknown_group(name))
+            groups::find(name).map(Self).ok_or_else(|| unknown_group(name))
         }))
     }
 }

@@ -23,19 +23,12 @@ pub(crate) struct Verdict {
 
 impl Verdict {
     fn always(action: Action) -> Self {
-        Self {
-            clauses: Vec::new(),
-            otherwise: action,
-        }
+        Self { clauses: Vec::new(), otherwise: action }
     }
 
     /// Whether it can let the call through with some arguments.
     pub(crate) fn may_pass(&self) -> bool {
-        self.otherwise.lets_through()
-            || self
-                .clauses
-                .iter()
-                .any(|clause| clause.action.lets_through())
+        self.otherwise.lets_through() || self.clauses.iter().any(|clause| clause.action.lets_through())
     }
 }
 
@@ -52,10 +45,7 @@ impl Table {
     /// The verdict for a call by name; `None` where this architecture does not have it.
     pub(crate) fn verdict(&self, name: &str) -> Option<&Verdict> {
         let number = self.arch.number(name)?;
-        let at = self
-            .calls
-            .binary_search_by_key(&number, |(number, _)| *number)
-            .ok()?;
+        let at = self.calls.binary_search_by_key(&number, |(number, _)| *number).ok()?;
         self.calls.get(at).map(|(_, verdict)| verdict)
     }
 }
@@ -92,14 +82,8 @@ impl Decided {
     pub(crate) fn of(config: &Config) -> Self {
         Self {
             default: config.default.as_ref().map_or(Action::Allow, |at| at.value),
-            deny_action: config
-                .deny_action
-                .as_ref()
-                .map_or(Action::Errno(Errno::EPERM), |at| at.value),
-            unknown: config
-                .unknown_calls
-                .as_ref()
-                .map_or(Unknown::Enosys, |at| at.value),
+            deny_action: config.deny_action.as_ref().map_or(Action::Errno(Errno::EPERM), |at| at.value),
+            unknown: config.unknown_calls.as_ref().map_or(Unknown::Enosys, |at| at.value),
         }
     }
 }
@@ -109,9 +93,9 @@ pub(crate) fn check(config: &Config) -> Result<(), Error> {
     let decided = Decided::of(config);
     if config.deny.is_empty() && decided.default.lets_through() {
         let origin = config.default.as_ref().and_then(|at| at.origin);
-        return Err(Error::policy("the section lets every call through").at(origin).help(
-            "add deny: [Group(\"@default-deny\")], or default: Errno(\"EPERM\") with an `allow` list",
-        ));
+        return Err(Error::policy("the section lets every call through")
+            .at(origin)
+            .help("add deny: [Group(\"@default-deny\")], or default: Errno(\"EPERM\") with an `allow` list"));
     }
     if let Some(action) = &config.deny_action {
         let quiet = action.value == Action::Log && decided.default.lets_through();
@@ -123,32 +107,20 @@ pub(crate) fn check(config: &Config) -> Result<(), Error> {
         }
     }
     for rule in &config.deny {
-        check_rule(rule, |action| {
-            action
-                .lets_through()
-                .then_some("a rule of `deny` cannot let a call through")
-        })?;
+        check_rule(rule, |action| action.lets_through().then_some("a rule of `deny` cannot let a call through"))?;
     }
     for rule in &config.allow {
-        check_rule(rule, |action| {
-            (action != Action::Log).then_some("in `allow` the only answer is `Log`")
-        })?;
+        check_rule(rule, |action| (action != Action::Log).then_some("in `allow` the only answer is `Log`"))?;
     }
     Ok(())
 }
 
-fn check_rule(
-    rule: &At<Rule>,
-    refuses: impl Fn(Action) -> Option<&'static str>,
-) -> Result<(), Error> {
+fn check_rule(rule: &At<Rule>, refuses: impl Fn(Action) -> Option<&'static str>) -> Result<(), Error> {
     let fail = |message: &str, help: &str| Err(Error::policy(message).at(rule.origin).help(help));
     let mut inner = &rule.value;
     if let Rule::Answer(nested, action) = inner {
         if let Some(why) = refuses(*action) {
-            return fail(
-                why,
-                "move the rule to the other list, or leave its answer out",
-            );
+            return fail(why, "move the rule to the other list, or leave its answer out");
         }
         inner = nested;
         if matches!(inner, Rule::Answer(..)) {
@@ -159,10 +131,7 @@ fn check_rule(
         return Ok(());
     };
     if args.is_empty() {
-        return fail(
-            "`When` without a condition",
-            &format!("write Call(\"{}\")", call.0),
-        );
+        return fail("`When` without a condition", &format!("write Call(\"{}\")", call.0));
     }
     match args.iter().find_map(|arg| arg.absurd()) {
         Some(why) => fail(&why, "use Arg64, or another value"),
@@ -173,64 +142,33 @@ fn check_rule(
 /// Makes the table of a checked section.
 pub(crate) fn build(config: &Config, arch: Arch) -> Table {
     let decided = Decided::of(config);
-    let last = arch
-        .calls()
-        .map(|(_, number)| number as usize)
-        .max()
-        .unwrap_or(0);
-    let mut builder = Builder {
-        arch,
-        rules: vec![Rules::default(); last + 1],
-    };
+    let last = arch.calls().map(|(_, number)| number as usize).max().unwrap_or(0);
+    let mut builder = Builder { arch, rules: vec![Rules::default(); last + 1] };
     for (_, number) in arch.calls() {
         builder.rules[number as usize].known = true;
     }
     for rule in &config.deny {
-        builder.rule(
-            rule,
-            List::Deny {
-                common: decided.deny_action,
-                own: None,
-            },
-        );
+        builder.rule(rule, List::Deny { common: decided.deny_action, own: None });
     }
     for rule in &config.allow {
-        builder.rule(
-            rule,
-            List::Allow {
-                answer: Action::Allow,
-            },
-        );
+        builder.rule(rule, List::Allow { answer: Action::Allow });
     }
     let unknown = match decided.unknown {
         Unknown::Enosys => Action::Errno(Errno::ENOSYS),
         Unknown::Default => decided.default,
     };
     let clone3 = arch.number("clone3");
-    let calls = (0..)
-        .zip(builder.rules)
-        .filter(|(_, rules)| rules.known)
-        .map(|(number, rules)| {
-            let default = if Some(number) == clone3 {
-                unknown
-            } else {
-                decided.default
-            };
-            (number, settle(rules, default))
-        });
-    Table {
-        arch,
-        calls: calls.collect(),
-        unknown,
-    }
+    let calls = (0..).zip(builder.rules).filter(|(_, rules)| rules.known).map(|(number, rules)| {
+        let default = if Some(number) == clone3 { unknown } else { decided.default };
+        (number, settle(rules, default))
+    });
+    Table { arch, calls: calls.collect(), unknown }
 }
 
 /// Of several denials the strictest comes first, as the kernel itself has it; a clause behind one that always holds is
 /// never reached.
 fn settle(mut rules: Rules, default: Action) -> Verdict {
-    rules
-        .deny
-        .sort_by_key(|clause| std::cmp::Reverse(clause.action));
+    rules.deny.sort_by_key(|clause| std::cmp::Reverse(clause.action));
     let mut verdict = Verdict::always(default);
     for clause in rules.deny.into_iter().chain(rules.allow) {
         if clause.when.is_empty() {
@@ -241,11 +179,7 @@ fn settle(mut rules: Rules, default: Action) -> Verdict {
             verdict.clauses.push(clause);
         }
     }
-    while verdict
-        .clauses
-        .last()
-        .is_some_and(|clause| clause.action == verdict.otherwise)
-    {
+    while verdict.clauses.last().is_some_and(|clause| clause.action == verdict.otherwise) {
         verdict.clauses.pop();
     }
     verdict
@@ -259,10 +193,7 @@ impl Builder {
             Rule::Group(group) => self.group(group.0, list),
             Rule::Answer(inner, action) => {
                 let list = match list {
-                    List::Deny { common, .. } => List::Deny {
-                        common,
-                        own: Some(*action),
-                    },
+                    List::Deny { common, .. } => List::Deny { common, own: Some(*action) },
                     List::Allow { .. } => List::Allow { answer: *action },
                 };
                 self.rule(inner, list);
@@ -273,23 +204,14 @@ impl Builder {
     fn group(&mut self, group: &Group, list: List) {
         for member in group.members {
             match member {
-                Member::Calls(names) => names
-                    .iter()
-                    .for_each(|name| self.add(name, &[], None, list)),
+                Member::Calls(names) => names.iter().for_each(|name| self.add(name, &[], None, list)),
                 Member::Answer(names, errno) => {
-                    names
-                        .iter()
-                        .for_each(|name| self.add(name, &[], Some(Action::Errno(*errno)), list));
+                    names.iter().for_each(|name| self.add(name, &[], Some(Action::Errno(*errno)), list));
                 }
-                Member::When(name, args, errno) => {
-                    self.add(name, args, errno.map(Action::Errno), list)
-                }
+                Member::When(name, args, errno) => self.add(name, args, errno.map(Action::Errno), list),
                 Member::Unreadable(name) => self.unreadable(name, list),
                 Member::Groups(names) => {
-                    names
-                        .iter()
-                        .filter_map(|name| groups::find(name))
-                        .for_each(|inner| self.group(inner, list));
+                    names.iter().filter_map(|name| groups::find(name)).for_each(|inner| self.group(inner, list));
                 }
                 Member::AllExcept(name) => self.all_except(name, list),
             }
@@ -306,51 +228,28 @@ impl Builder {
             return;
         };
         match list {
-            List::Deny {
-                common: Action::Log,
-                own: None,
-            } => {
-                rules.deny.push(Clause {
-                    when: when.to_vec(),
-                    action: Action::Log,
-                });
+            List::Deny { common: Action::Log, own: None } => {
+                rules.deny.push(Clause { when: when.to_vec(), action: Action::Log });
             }
             List::Deny { common, own } => {
-                rules.deny.push(Clause {
-                    when: when.to_vec(),
-                    action: own.or(usual).unwrap_or(common),
-                });
+                rules.deny.push(Clause { when: when.to_vec(), action: own.or(usual).unwrap_or(common) });
             }
-            List::Allow { answer } => rules.allow.push(Clause {
-                when: when.to_vec(),
-                action: answer,
-            }),
+            List::Allow { answer } => rules.allow.push(Clause { when: when.to_vec(), action: answer }),
         }
     }
 
     fn unreadable(&mut self, name: &str, list: List) {
         let list = match list {
-            List::Deny {
-                common,
-                own: Some(_),
-            } => List::Deny { common, own: None },
+            List::Deny { common, own: Some(_) } => List::Deny { common, own: None },
             other => other,
         };
         self.add(name, &[], Some(Action::Errno(Errno::ENOSYS)), list);
     }
 
     fn all_except(&mut self, group: &str, list: List) {
-        let mut named = Self {
-            arch: self.arch,
-            rules: vec![Rules::default(); self.rules.len()],
-        };
+        let mut named = Self { arch: self.arch, rules: vec![Rules::default(); self.rules.len()] };
         if let Some(group) = groups::find(group) {
-            named.group(
-                group,
-                List::Allow {
-                    answer: Action::Allow,
-                },
-            );
+            named.group(group, List::Allow { answer: Action::Allow });
         }
         for (name, number) in self.arch.calls() {
             let rules = named.rules.get(number as usize);

@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 
-use crate::error::{OrCall, Result};
+use crate::error::{Error, OrCall, Result};
 use crate::raw;
 
 /// Uid 0 gives no capabilities.
@@ -135,6 +135,29 @@ pub fn set_name(name: &str) -> Result<()> {
     let call = || format!("prctl(PR_SET_NAME, {name:?})");
     let text = CString::new(name).map_err(|_e| Errno::EINVAL).or_call(call)?;
     prctl::set_name(&text).or_call(call)
+}
+
+/// Replaces the command line that others read of this process by one word.
+///
+/// It is memory of the process itself, and the kernel shows it to everybody who sees the process, dumpable or
+/// not. Arguments must not be read afterwards. Needs: a procfs on /proc. Fails: EPROTO when it cannot be read
+/// as one. proc_pid_cmdline(5), proc_pid_stat(5).
+pub fn set_command_line(word: &str) -> Result<()> {
+    let call = || "read(\"/proc/self/stat\")".to_owned();
+    let text = std::fs::read("/proc/self/stat").map_err(|e| Error::from_io(&e, call()))?;
+    let text = String::from_utf8_lossy(&text);
+    // arg_start and arg_end are the 48th and 49th field; the third is the first behind the name in brackets.
+    let mut fields =
+        text.rsplit_once(')').map(|(_, fields)| fields.split_ascii_whitespace().skip(45)).into_iter().flatten();
+    let mut address = || fields.next()?.parse::<usize>().ok().filter(|address| *address != 0);
+    let (Some(start), Some(end)) = (address(), address()) else { return Err(Error::new(Errno::EPROTO, call())) };
+    let bytes = word.bytes().chain(std::iter::repeat(0));
+    for (at, byte) in (start..end).zip(bytes) {
+        let place: *mut u8 = std::ptr::with_exposed_provenance_mut(at);
+        // SAFETY: the byte is one of the process's argument area, which is ordinary stack memory; upheld by the kernel, which laid it out there and says where; else other memory is overwritten.
+        unsafe { place.write_volatile(byte) };
+    }
+    Ok(())
 }
 
 #[cfg(test)]

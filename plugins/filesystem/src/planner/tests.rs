@@ -45,7 +45,17 @@ fn the_reference_sets_every_option_and_is_planned() {
     let steps = plan(&manifest.reference).unwrap();
     // One step an entry, and open, root, pivot.
     assert_eq!(steps.len(), config.entries.len() + 3);
-    let kinds = ["shows the host's", "binds /usr/share at /data", "tmpfs", "procfs", "makes /dev", "link", "directory", "file", "masks"];
+    let kinds = [
+        "shows the host's",
+        "binds /usr/share at /data",
+        "tmpfs",
+        "procfs",
+        "makes /dev",
+        "link",
+        "directory",
+        "file",
+        "masks",
+    ];
     for kind in kinds {
         assert!(steps.iter().any(|step| step.contains(kind)), "{kind}: {steps:#?}");
     }
@@ -94,7 +104,9 @@ fn a_directory_can_be_the_root_and_nothing_is_made_in_it() {
     let steps = plan("( root: Rootfs(\"/usr\"), entries: [ Tmpfs(\"/share\") ] )").unwrap();
     assert_eq!(steps[1], "build: takes /usr as the new root, ro,nosuid,nodev");
     assert_eq!(steps[3], "build: makes the view the root and detaches the host's tree");
-    assert!(refused("( root: Rootfs(\"/usr\"), entries: [ Tmpfs(\"/none\") ] )").contains("there is no /none to mount on"));
+    assert!(
+        refused("( root: Rootfs(\"/usr\"), entries: [ Tmpfs(\"/none\") ] )").contains("there is no /none to mount on")
+    );
     assert!(refused("( root: Rootfs(\"/usr\"), entries: [ System ] )").contains("both bring"));
     assert!(refused("( root: Rootfs(\"/usr\"), entries: [ File(\"/f\", \"\") ] )").contains("not the view's own"));
     assert!(refused("( root: Rootfs(\"/none\") )").contains("no directory /none"));

@@ -116,10 +116,7 @@ fn joining_opens_first_and_enters_the_user_namespace_before_the_others() {
     );
     assert_eq!(
         plan("( pid: Join(77) )").unwrap(),
-        [
-            "prepare: opens the pid namespace of process 77",
-            "attach: takes the launcher back to its own pid namespace",
-        ]
+        ["prepare: opens the pid namespace of process 77", "attach: takes the launcher back to its own pid namespace",]
     );
 }
 

@@ -13,36 +13,20 @@ struct Here(i64);
 
 impl ContextObject for Here {
     fn number(&self, name: RStr<'_>) -> ROption<i64> {
-        if name.as_str() == "pid" {
-            ROption::RSome(self.0)
-        } else {
-            ROption::RNone
-        }
+        if name.as_str() == "pid" { ROption::RSome(self.0) } else { ROption::RNone }
     }
     fn offer_cgroup(&mut self, _fd: i32) {}
 }
 
 fn privileged() -> bool {
-    caps::get()
-        .unwrap()
-        .effective
-        .contains(crate::actions::SETPCAP)
+    caps::get().unwrap().effective.contains(crate::actions::SETPCAP)
 }
 
 fn steps(text: &str) -> Vec<RawStep> {
     let capabilities = caps::get().unwrap().effective.0.to_string();
-    let host = Host::new([
-        ("plugins".to_owned(), "privileges".to_owned()),
-        ("capabilities".to_owned(), capabilities),
-    ]);
-    let isolator =
-        wrap::isolator(crate::Privileges::configure(parse(text).unwrap(), &host).unwrap());
-    isolator
-        .plan(wrap::facts(&host))
-        .into_result()
-        .unwrap()
-        .into_iter()
-        .collect()
+    let host = Host::new([("plugins".to_owned(), "privileges".to_owned()), ("capabilities".to_owned(), capabilities)]);
+    let isolator = wrap::isolator(crate::Privileges::configure(parse(text).unwrap(), &host).unwrap());
+    isolator.plan(wrap::facts(&host)).into_result().unwrap().into_iter().collect()
 }
 
 fn own_thread() -> i32 {
@@ -75,24 +59,9 @@ fn applied(text: &'static str, between: fn()) -> (Status, u32) {
 
 #[test]
 fn everything_goes_by_default() {
-    let (status, _) = applied(
-        if privileged() {
-            "()"
-        } else {
-            "(bounding_demand: Off)"
-        },
-        || {},
-    );
+    let (status, _) = applied(if privileged() { "()" } else { "(bounding_demand: Off)" }, || {});
     assert!(status.no_new_privs);
-    assert_eq!(
-        (
-            status.cap_prm,
-            status.cap_eff,
-            status.cap_inh,
-            status.cap_amb
-        ),
-        (0, 0, 0, 0)
-    );
+    assert_eq!((status.cap_prm, status.cap_eff, status.cap_inh, status.cap_amb), (0, 0, 0, 0));
     if privileged() {
         assert_eq!(status.cap_bnd, 0);
     }
@@ -108,20 +77,10 @@ fn what_is_kept_is_in_every_set_also_after_a_switch_of_ids() {
     let (status, securebits) = applied(text, || {
         palisade_sys::process::keep_caps(true).unwrap();
         let now = caps::get().unwrap();
-        caps::set(caps::Caps {
-            effective: CapSet::EMPTY,
-            ..now
-        })
-        .unwrap();
+        caps::set(caps::Caps { effective: CapSet::EMPTY, ..now }).unwrap();
     });
     let kept = CapSet::EMPTY.with(5).with(10).0;
-    for seen in [
-        status.cap_prm,
-        status.cap_eff,
-        status.cap_inh,
-        status.cap_amb,
-        status.cap_bnd,
-    ] {
+    for seen in [status.cap_prm, status.cap_eff, status.cap_inh, status.cap_amb, status.cap_bnd] {
         assert_eq!(seen, kept);
     }
     assert_eq!(securebits, 0x41);
@@ -140,17 +99,11 @@ fn a_step_that_was_not_done_is_not_verified() {
             } else {
                 step.verify(wrap::lend(&mut here)).into_result().err()
             };
-            seen.map(|failure| failure.message.into_string())
-                .unwrap_or_default()
+            seen.map(|failure| failure.message.into_string()).unwrap_or_default()
         });
         failures.collect::<Vec<_>>()
     };
     let failures = std::thread::spawn(run).join().unwrap();
     assert_eq!(failures.len(), 4);
-    assert!(
-        failures
-            .iter()
-            .all(|said| said.starts_with("the kernel says otherwise: ")),
-        "{failures:?}"
-    );
+    assert!(failures.iter().all(|said| said.starts_with("the kernel says otherwise: ")), "{failures:?}");
 }

@@ -46,9 +46,7 @@ impl Arch {
 
     /// The number of a call; `None` where this architecture does not have it.
     pub(crate) fn number(self, name: &str) -> Option<u32> {
-        find(self.own(), name)
-            .or_else(|| find(common::CALLS, name))
-            .map(|(_, number)| number)
+        find(self.own(), name).or_else(|| find(common::CALLS, name)).map(|(_, number)| number)
     }
 
     /// Every call with its number, in no order.
@@ -64,18 +62,12 @@ fn find(table: &'static [(&'static str, u32)], name: &str) -> Option<(&'static s
 
 /// The name itself if any architecture has a call of that name: a policy is written for more than one.
 pub(crate) fn known(name: &str) -> Option<&'static str> {
-    [common::CALLS, x86_64::CALLS, aarch64::CALLS]
-        .into_iter()
-        .find_map(|table| find(table, name))
-        .map(|(name, _)| name)
+    [common::CALLS, x86_64::CALLS, aarch64::CALLS].into_iter().find_map(|table| find(table, name)).map(|(name, _)| name)
 }
 
 /// Every name that [`known`] knows, some twice.
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
-    [common::CALLS, x86_64::CALLS, aarch64::CALLS]
-        .into_iter()
-        .flatten()
-        .map(|(name, _)| *name)
+    [common::CALLS, x86_64::CALLS, aarch64::CALLS].into_iter().flatten().map(|(name, _)| *name)
 }
 
 #[cfg(test)]
@@ -91,22 +83,14 @@ mod tests {
         for arch in Arch::ALL {
             let numbers: BTreeSet<u32> = arch.calls().map(|(_, number)| number).collect();
             assert_eq!(numbers.len(), arch.calls().count(), "{arch:?}");
-            assert!(
-                arch.calls()
-                    .all(|(name, number)| arch.number(name) == Some(number))
-            );
+            assert!(arch.calls().all(|(name, number)| arch.number(name) == Some(number)));
         }
     }
 
     #[test]
     fn numbers_agree_with_what_the_kernel_headers_say() {
-        let fixed = [
-            ("read", 0, 63),
-            ("clone", 56, 220),
-            ("execve", 59, 221),
-            ("mount", 165, 40),
-            ("clone3", 435, 435),
-        ];
+        let fixed =
+            [("read", 0, 63), ("clone", 56, 220), ("execve", 59, 221), ("mount", 165, 40), ("clone3", 435, 435)];
         for (name, x86, arm) in fixed {
             assert_eq!(Arch::X86_64.number(name), Some(x86));
             assert_eq!(Arch::Aarch64.number(name), Some(arm));
@@ -118,9 +102,6 @@ mod tests {
 
     #[test]
     fn the_host_table_agrees_with_a_call_that_is_made() {
-        assert_eq!(
-            Arch::host().is_some(),
-            cfg!(any(target_arch = "x86_64", target_arch = "aarch64"))
-        );
+        assert_eq!(Arch::host().is_some(), cfg!(any(target_arch = "x86_64", target_arch = "aarch64")));
     }
 }

@@ -35,23 +35,9 @@ pub(super) const GROUPS: &[Group] = &[
         name: "@mount",
         why: "changes what the file tree shows, or makes a detached tree that a later call attaches",
         members: &[
-            Calls(&[
-                "mount",
-                "umount2",
-                "pivot_root",
-                "chroot",
-                "move_mount",
-                "mount_setattr",
-            ]),
+            Calls(&["mount", "umount2", "pivot_root", "chroot", "move_mount", "mount_setattr"]),
             // A detached tree needs no attaching to be read, and Landlock does not stop its making.
-            Calls(&[
-                "open_tree",
-                "open_tree_attr",
-                "fsopen",
-                "fsconfig",
-                "fsmount",
-                "fspick",
-            ]),
+            Calls(&["open_tree", "open_tree_attr", "fsopen", "fsconfig", "fsmount", "fspick"]),
         ],
     },
     Group {
@@ -83,13 +69,7 @@ pub(super) const GROUPS: &[Group] = &[
         name: "@debug",
         why: "reads or steers another process: its memory, its registers, its descriptors, its page faults",
         members: &[
-            Calls(&[
-                "ptrace",
-                "process_vm_readv",
-                "process_vm_writev",
-                "kcmp",
-                "pidfd_getfd",
-            ]),
+            Calls(&["ptrace", "process_vm_readv", "process_vm_writev", "kcmp", "pidfd_getfd"]),
             Calls(&["process_madvise", "process_mrelease"]),
             // Stops the kernel in the middle of a copy from user memory: what races are won with.
             Calls(&["userfaultfd"]),
@@ -124,82 +104,32 @@ pub(super) const GROUPS: &[Group] = &[
     Group {
         name: "@clock",
         why: "sets the time of the whole machine",
-        members: &[Calls(&[
-            "settimeofday",
-            "clock_settime",
-            "clock_adjtime",
-            "adjtimex",
-        ])],
+        members: &[Calls(&["settimeofday", "clock_settime", "clock_adjtime", "adjtimex"])],
     },
     Group {
         name: "@obsolete",
         why: "nothing uses it any more; answered as by a kernel without it",
         members: &[
-            Answer(
-                &[
-                    "_sysctl",
-                    "afs_syscall",
-                    "create_module",
-                    "epoll_ctl_old",
-                    "epoll_wait_old",
-                ],
-                Errno::ENOSYS,
-            ),
-            Answer(
-                &[
-                    "get_kernel_syms",
-                    "getpmsg",
-                    "nfsservctl",
-                    "putpmsg",
-                    "query_module",
-                ],
-                Errno::ENOSYS,
-            ),
-            Answer(
-                &[
-                    "security",
-                    "sysfs",
-                    "tuxcall",
-                    "uselib",
-                    "ustat",
-                    "vserver",
-                    "lookup_dcookie",
-                ],
-                Errno::ENOSYS,
-            ),
+            Answer(&["_sysctl", "afs_syscall", "create_module", "epoll_ctl_old", "epoll_wait_old"], Errno::ENOSYS),
+            Answer(&["get_kernel_syms", "getpmsg", "nfsservctl", "putpmsg", "query_module"], Errno::ENOSYS),
+            Answer(&["security", "sysfs", "tuxcall", "uselib", "ustat", "vserver", "lookup_dcookie"], Errno::ENOSYS),
             Answer(&["remap_file_pages"], Errno::ENOSYS),
         ],
     },
     Group {
         name: "@cpu-emulation",
         why: "segment tables and execution domains: switches off address randomisation, reaches old code paths",
-        members: &[
-            Calls(&["modify_ldt"]),
-            When(
-                "personality",
-                &[arg(0, Ne(0)), arg(0, Ne(PERSONALITY_ASK))],
-                None,
-            ),
-        ],
+        members: &[Calls(&["modify_ldt"]), When("personality", &[arg(0, Ne(0)), arg(0, Ne(PERSONALITY_ASK))], None)],
     },
     Group {
         name: "@io-uring",
         why: "does other calls where no filter sees them; programs fall back when it is not there",
-        members: &[Answer(
-            &["io_uring_setup", "io_uring_enter", "io_uring_register"],
-            Errno::ENOSYS,
-        )],
+        members: &[Answer(&["io_uring_setup", "io_uring_enter", "io_uring_register"], Errno::ENOSYS)],
     },
     Group {
         name: "@numa",
         why: "places and moves memory, also that of other processes; asking where it is stays possible",
-        members: &[Calls(&[
-            "mbind",
-            "set_mempolicy",
-            "set_mempolicy_home_node",
-            "migrate_pages",
-            "move_pages",
-        ])],
+        members: &[Calls(&["mbind", "set_mempolicy", "set_mempolicy_home_node", "migrate_pages", "move_pages"])],
     },
     Group {
         name: "@quota",
@@ -220,16 +150,7 @@ pub(super) const GROUPS: &[Group] = &[
         name: "@privileged",
         why: "works for root only, so a workload without privileges loses nothing",
         members: &[
-            Groups(&[
-                "@file-handle",
-                "@module",
-                "@reboot",
-                "@swap",
-                "@clock",
-                "@raw-io",
-                "@quota",
-                "@acct",
-            ]),
+            Groups(&["@file-handle", "@module", "@reboot", "@swap", "@clock", "@raw-io", "@quota", "@acct"]),
             Groups(&["@syslog", "@device-nodes", "@raw-socket"]),
             Calls(&["vhangup", "sethostname", "setdomainname", "fanotify_init"]),
         ],
@@ -238,20 +159,10 @@ pub(super) const GROUPS: &[Group] = &[
         name: "@resources",
         why: "raises or moves the share of processor, memory and priority that limits gave; breaks `nice` and `ulimit`",
         members: &[
-            Calls(&[
-                "setpriority",
-                "ioprio_set",
-                "sched_setscheduler",
-                "sched_setparam",
-                "sched_setattr",
-            ]),
+            Calls(&["setpriority", "ioprio_set", "sched_setscheduler", "sched_setparam", "sched_setattr"]),
             Calls(&["sched_setaffinity", "setrlimit"]),
             // With a null pointer for the new limit it only asks.
-            When(
-                "prlimit64",
-                &[crate::rule::Arg::Arg64(crate::rule::Index(2), Ne(0))],
-                None,
-            ),
+            When("prlimit64", &[crate::rule::Arg::Arg64(crate::rule::Index(2), Ne(0))], None),
         ],
     },
     Group {
@@ -261,36 +172,21 @@ pub(super) const GROUPS: &[Group] = &[
             When("socket", EXOTIC_FAMILY, Some(Errno::EAFNOSUPPORT)),
             When("socketpair", EXOTIC_FAMILY, Some(Errno::EAFNOSUPPORT)),
             // nftables, audit, crypto, uevents: what libraries that probe for them take as "not in this kernel".
-            When(
-                "socket",
-                &[arg(0, Eq(AF_NETLINK)), arg(2, Ne(0))],
-                Some(Errno::EPROTONOSUPPORT),
-            ),
+            When("socket", &[arg(0, Eq(AF_NETLINK)), arg(2, Ne(0))], Some(Errno::EPROTONOSUPPORT)),
         ],
     },
     Group {
         name: "@raw-socket",
         why: "makes IP packets by hand, or reads those of others",
         members: &[
-            When(
-                "socket",
-                &[arg(0, Eq(AF_INET)), arg(1, MaskedEq(SOCK_TYPE, SOCK_RAW))],
-                None,
-            ),
-            When(
-                "socket",
-                &[arg(0, Eq(AF_INET6)), arg(1, MaskedEq(SOCK_TYPE, SOCK_RAW))],
-                None,
-            ),
+            When("socket", &[arg(0, Eq(AF_INET)), arg(1, MaskedEq(SOCK_TYPE, SOCK_RAW))], None),
+            When("socket", &[arg(0, Eq(AF_INET6)), arg(1, MaskedEq(SOCK_TYPE, SOCK_RAW))], None),
         ],
     },
     Group {
         name: "@tty-inject",
         why: "types into the caller's terminal, to be run by the caller's shell after the workload ended",
-        members: &[
-            When("ioctl", &[arg(1, Eq(TIOCSTI))], None),
-            When("ioctl", &[arg(1, Eq(TIOCLINUX))], None),
-        ],
+        members: &[When("ioctl", &[arg(1, Eq(TIOCSTI))], None), When("ioctl", &[arg(1, Eq(TIOCLINUX))], None)],
     },
     Group {
         name: "@device-nodes",
@@ -299,11 +195,7 @@ pub(super) const GROUPS: &[Group] = &[
             When("mknod", &[arg(1, MaskedEq(FILE_KIND, CHAR_DEVICE))], None),
             When("mknod", &[arg(1, MaskedEq(FILE_KIND, BLOCK_DEVICE))], None),
             When("mknodat", &[arg(2, MaskedEq(FILE_KIND, CHAR_DEVICE))], None),
-            When(
-                "mknodat",
-                &[arg(2, MaskedEq(FILE_KIND, BLOCK_DEVICE))],
-                None,
-            ),
+            When("mknodat", &[arg(2, MaskedEq(FILE_KIND, BLOCK_DEVICE))], None),
         ],
     },
     Group {
@@ -317,16 +209,8 @@ pub(super) const GROUPS: &[Group] = &[
             When("mknod", &[arg(1, AnySet(SETUID_SETGID))], None),
             When("mknodat", &[arg(2, AnySet(SETUID_SETGID))], None),
             When("creat", &[arg(1, AnySet(SETUID_SETGID))], None),
-            When(
-                "open",
-                &[arg(1, AnySet(CREATES)), arg(2, AnySet(SETUID_SETGID))],
-                None,
-            ),
-            When(
-                "openat",
-                &[arg(2, AnySet(CREATES)), arg(3, AnySet(SETUID_SETGID))],
-                None,
-            ),
+            When("open", &[arg(1, AnySet(CREATES)), arg(2, AnySet(SETUID_SETGID))], None),
+            When("openat", &[arg(2, AnySet(CREATES)), arg(3, AnySet(SETUID_SETGID))], None),
             Unreadable("openat2"),
         ],
     },
@@ -334,23 +218,11 @@ pub(super) const GROUPS: &[Group] = &[
         name: "@default-deny",
         why: "the kernel surface that the policies of palisade close: all of the above that ordinary programs do without",
         members: &[
-            Groups(&[
-                "@mount",
-                "@keyring",
-                "@debug",
-                "@namespaces",
-                "@obsolete",
-                "@cpu-emulation",
-                "@io-uring",
-            ]),
+            Groups(&["@mount", "@keyring", "@debug", "@namespaces", "@obsolete", "@cpu-emulation", "@io-uring"]),
             Groups(&["@numa", "@privileged", "@network-exotic", "@tty-inject"]),
         ],
     },
 ];
 
-const EXOTIC_FAMILY: &[crate::rule::Arg] = &[
-    arg(0, Ne(AF_UNIX)),
-    arg(0, Ne(AF_INET)),
-    arg(0, Ne(AF_INET6)),
-    arg(0, Ne(AF_NETLINK)),
-];
+const EXOTIC_FAMILY: &[crate::rule::Arg] =
+    &[arg(0, Ne(AF_UNIX)), arg(0, Ne(AF_INET)), arg(0, Ne(AF_INET6)), arg(0, Ne(AF_NETLINK))];

@@ -18,36 +18,18 @@ fn the_program_does_what_the_table_says_for_every_number() {
         "(deny: [Call(\"acct\")], log: true)",
     ];
     let mut random = Random(42);
-    for (text, arch) in texts
-        .iter()
-        .flat_map(|text| Arch::ALL.map(|arch| (text, arch)))
-    {
+    for (text, arch) in texts.iter().flat_map(|text| Arch::ALL.map(|arch| (text, arch))) {
         let table = filter(text).table(arch).unwrap();
         let program = program::compile(&table).unwrap();
         for (number, verdict) in &table.calls {
             for _ in 0..50 {
                 let args = std::array::from_fn(|_| random.interesting());
-                let (seen, constant) = run(
-                    &program,
-                    &Data {
-                        number: *number,
-                        arch: arch.audit(),
-                        args,
-                    },
-                );
-                assert_eq!(
-                    seen,
-                    judge(verdict, &args).value(),
-                    "{arch:?} {number} {args:#x?}"
-                );
+                let (seen, constant) = run(&program, &Data { number: *number, arch: arch.audit(), args });
+                assert_eq!(seen, judge(verdict, &args).value(), "{arch:?} {number} {args:#x?}");
                 assert!(constant || !verdict.clauses.is_empty(), "{arch:?} {number}");
             }
         }
-        assert!(
-            program.len() < 1200,
-            "{arch:?}: {} instructions",
-            program.len()
-        );
+        assert!(program.len() < 1200, "{arch:?}: {} instructions", program.len());
     }
 }
 
@@ -69,11 +51,7 @@ fn judge(verdict: &Verdict, args: &[u64; 6]) -> Action {
             Test::AnySet(m) => value & m != 0,
         }
     };
-    verdict
-        .clauses
-        .iter()
-        .find(|clause| clause.when.iter().all(holds))
-        .map_or(verdict.otherwise, |c| c.action)
+    verdict.clauses.iter().find(|clause| clause.when.iter().all(holds)).map_or(verdict.otherwise, |c| c.action)
 }
 
 /// xorshift64*: repeatable, and good enough to pick arguments.
@@ -112,45 +90,21 @@ fn random_conditions_mean_what_they_say() {
         let mut clauses = Vec::new();
         let mut values = Vec::new();
         for _ in 0..=random.next() % 3 {
-            let when: Vec<Arg> = (0..=random.next() % 4)
-                .map(|_| random_arg(&mut random, &mut values))
-                .collect();
-            clauses.push(Clause {
-                when,
-                action: Action::Errno(Errno::EPERM),
-            });
+            let when: Vec<Arg> = (0..=random.next() % 4).map(|_| random_arg(&mut random, &mut values)).collect();
+            clauses.push(Clause { when, action: Action::Errno(Errno::EPERM) });
         }
-        let verdict = Verdict {
-            clauses,
-            otherwise: Action::Allow,
-        };
-        let table = Table {
-            arch: Arch::X86_64,
-            calls: vec![(5, verdict.clone())],
-            unknown: Action::Errno(Errno::ENOSYS),
-        };
+        let verdict = Verdict { clauses, otherwise: Action::Allow };
+        let table =
+            Table { arch: Arch::X86_64, calls: vec![(5, verdict.clone())], unknown: Action::Errno(Errno::ENOSYS) };
         let program = program::compile(&table).unwrap();
         for _ in 0..20 {
             let args = std::array::from_fn(|_| match random.next() % 3 {
                 0 => random.interesting(),
                 // Near a value of some condition is where a comparison goes wrong.
-                n => values[random.below(values.len())]
-                    .wrapping_add(n)
-                    .wrapping_sub(1),
+                n => values[random.below(values.len())].wrapping_add(n).wrapping_sub(1),
             });
-            let (seen, _) = run(
-                &program,
-                &Data {
-                    number: 5,
-                    arch: Arch::X86_64.audit(),
-                    args,
-                },
-            );
-            assert_eq!(
-                seen,
-                judge(&verdict, &args).value(),
-                "round {round}: {verdict:?} {args:#x?}"
-            );
+            let (seen, _) = run(&program, &Data { number: 5, arch: Arch::X86_64.audit(), args });
+            assert_eq!(seen, judge(&verdict, &args).value(), "round {round}: {verdict:?} {args:#x?}");
         }
     }
 }
@@ -171,9 +125,5 @@ fn random_arg(random: &mut Random, values: &mut Vec<u64>) -> Arg {
         _ => Test::AnySet(a),
     };
     let index = Index(u8::try_from(random.next() % 6).unwrap());
-    if wide {
-        Arg::Arg64(index, test)
-    } else {
-        Arg::Arg32(index, test)
-    }
+    if wide { Arg::Arg64(index, test) } else { Arg::Arg32(index, test) }
 }

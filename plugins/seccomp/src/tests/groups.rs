@@ -131,18 +131,12 @@ fn deny_action_and_answers_reach_into_groups_but_not_into_fallbacks() {
     assert_eq!(compiled.call("mount", &[]), KILL);
     assert_eq!(compiled.call("clone3", &[]), ENOSYS);
     assert_eq!(compiled.call("socket", &[38]), EAFNOSUPPORT);
-    let compiled = compile(
-        "(deny: [Answer(Group(\"@default-deny\"), KillProcess)])",
-        Arch::X86_64,
-    );
+    let compiled = compile("(deny: [Answer(Group(\"@default-deny\"), KillProcess)])", Arch::X86_64);
     assert_eq!(compiled.call("socket", &[38]), KILL);
     assert_eq!(compiled.call("io_uring_setup", &[]), KILL);
     assert_eq!(compiled.call("clone3", &[]), ENOSYS);
     // Trying a list out changes nothing but the audit log.
-    let compiled = compile(
-        "(deny_action: Log, deny: [Group(\"@default-deny\")])",
-        Arch::X86_64,
-    );
+    let compiled = compile("(deny_action: Log, deny: [Group(\"@default-deny\")])", Arch::X86_64);
     for name in ["mount", "clone3", "io_uring_setup", "acct"] {
         assert_eq!(compiled.call(name, &[]), LOG, "{name}");
     }
@@ -154,17 +148,10 @@ fn deny_action_and_answers_reach_into_groups_but_not_into_fallbacks() {
 fn the_default_allow_list_complements_the_deny_list() {
     for arch in Arch::ALL {
         let list = "(default: Errno(\"EPERM\"), allow: [Group(\"@default-allow\")], deny: [Group(\"@default-deny\")])";
-        let (allowed, denied) = (
-            compile(list, arch),
-            compile("(deny: [Group(\"@default-deny\")])", arch),
-        );
+        let (allowed, denied) = (compile(list, arch), compile("(deny: [Group(\"@default-deny\")])", arch));
         for (name, number) in arch.calls() {
             for args in [[0; 6], [1, 0x5412, 0o4755, 0x5412, 0, 0], [u64::MAX; 6]] {
-                assert_eq!(
-                    allowed.number(number, args),
-                    denied.number(number, args),
-                    "{arch:?} {name}"
-                );
+                assert_eq!(allowed.number(number, args), denied.number(number, args), "{arch:?} {name}");
             }
         }
     }
@@ -173,9 +160,7 @@ fn the_default_allow_list_complements_the_deny_list() {
 #[test]
 fn every_group_compiles_on_either_side() {
     for arch in Arch::ALL {
-        for group in groups::all()
-            .filter(|group| !["@launch", "@basic", "@default-allow"].contains(&group.name))
-        {
+        for group in groups::all().filter(|group| !["@launch", "@basic", "@default-allow"].contains(&group.name)) {
             // Only the parts of a group that a launch does not need can be denied alone.
             let text = format!("(deny: [Group(\"{}\")])", group.name);
             if let Ok(table) = filter(&text).table(arch) {
@@ -183,13 +168,7 @@ fn every_group_compiles_on_either_side() {
             }
         }
         for group in groups::all() {
-            compile(
-                &format!(
-                    "(default: Trap, allow: [Group(\"@launch\"), Group(\"{}\")])",
-                    group.name
-                ),
-                arch,
-            );
+            compile(&format!("(default: Trap, allow: [Group(\"@launch\"), Group(\"{}\")])", group.name), arch);
         }
     }
 }

@@ -13,11 +13,7 @@ struct Here(i64);
 
 impl ContextObject for Here {
     fn number(&self, name: RStr<'_>) -> ROption<i64> {
-        if name.as_str() == "pid" {
-            ROption::RSome(self.0)
-        } else {
-            ROption::RNone
-        }
+        if name.as_str() == "pid" { ROption::RSome(self.0) } else { ROption::RNone }
     }
     fn offer_cgroup(&mut self, _fd: i32) {}
 }
@@ -25,12 +21,7 @@ impl ContextObject for Here {
 fn steps(text: &str) -> Vec<RawStep> {
     let host = Host::new([("plugins".to_owned(), "privileges seccomp".to_owned())]);
     let isolator = wrap::isolator(crate::Seccomp::configure(parse(text).unwrap(), &host).unwrap());
-    isolator
-        .plan(wrap::facts(&host))
-        .into_result()
-        .unwrap()
-        .into_iter()
-        .collect()
+    isolator.plan(wrap::facts(&host)).into_result().unwrap().into_iter().collect()
 }
 
 fn own_thread() -> i64 {
@@ -73,10 +64,7 @@ fn the_kernel_takes_the_filter_and_shows_it() {
     .join();
     std::fs::remove_file(&file).unwrap();
     let (evidence, setuid, plain, denied) = seen.unwrap();
-    assert!(
-        evidence.starts_with("Seccomp: 2, Seccomp_filters: "),
-        "{evidence}"
-    );
+    assert!(evidence.starts_with("Seccomp: 2, Seccomp_filters: "), "{evidence}");
     assert_eq!((setuid, plain, denied), (Some(1), None, Err(1)));
 }
 
@@ -91,25 +79,13 @@ fn a_refusal_says_what_to_do() {
             return None;
         }
         let mut steps = steps("(deny: [Call(\"acct\")])");
-        Some(
-            steps[0]
-                .apply(wrap::lend(&mut Here(own_thread())))
-                .into_result()
-                .unwrap_err(),
-        )
+        Some(steps[0].apply(wrap::lend(&mut Here(own_thread()))).into_result().unwrap_err())
     })
     .join()
     .unwrap();
     // Inherited no_new_privs cannot be taken off, and then the filter may be installed.
     let Some(failure) = refused else { return };
     assert_eq!(failure.errno, 13);
-    assert!(
-        failure.call.starts_with("seccomp(SET_MODE_FILTER, 0, "),
-        "{}",
-        failure.call
-    );
-    assert_eq!(
-        failure.help.as_str(),
-        "add \"privileges\": (no_new_privs: true), or run as root"
-    );
+    assert!(failure.call.starts_with("seccomp(SET_MODE_FILTER, 0, "), "{}", failure.call);
+    assert_eq!(failure.help.as_str(), "add \"privileges\": (no_new_privs: true), or run as root");
 }

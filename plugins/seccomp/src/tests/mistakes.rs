@@ -10,101 +10,33 @@ use palisade_model::vars::Vars;
 
 /// A section, how the message begins, and how the help does.
 const MISTAKES: &[(&str, &str, &str)] = &[
-    (
-        "(deny: [Call(\"mountt\")])",
-        "unknown system call `mountt`",
-        "did you mean `mount`?",
-    ),
-    (
-        "(deny: [Call(\"@mount\")])",
-        "unknown system call `@mount`",
-        "write `Group(\"@mount\")` for a group",
-    ),
-    (
-        "(deny: [Call(\"frobnicate\")])",
-        "unknown system call `frobnicate`",
-        "a call is named as in section 2",
-    ),
-    (
-        "(deny: [Group(\"@xyz\")])",
-        "unknown group `@xyz`",
-        "the groups are @mount, @file-handle, ",
-    ),
-    (
-        "(deny: [Group(\"mount\")])",
-        "unknown group `mount`",
-        "did you mean `@mount`? The groups are @mount",
-    ),
-    (
-        "(default: Errno(\"EPRM\"))",
-        "unknown errno `EPRM`",
-        "did you mean `EPERM`?",
-    ),
-    (
-        "(default: Errno(0))",
-        "0 is no errno",
-        "expected a name such as \"EPERM\", or a number from 1 to 4095",
-    ),
-    (
-        "(default: Errno(4096))",
-        "4096 is no errno",
-        "expected a name",
-    ),
-    (
-        "(deny: [When(\"read\", [Arg32(6, Eq(1))])])",
-        "no call has an argument 6",
-        "a call has up to six",
-    ),
-    (
-        "(deny: [When(\"read\", [])])",
-        "`When` without a condition",
-        "write Call(\"read\")",
-    ),
+    ("(deny: [Call(\"mountt\")])", "unknown system call `mountt`", "did you mean `mount`?"),
+    ("(deny: [Call(\"@mount\")])", "unknown system call `@mount`", "write `Group(\"@mount\")` for a group"),
+    ("(deny: [Call(\"frobnicate\")])", "unknown system call `frobnicate`", "a call is named as in section 2"),
+    ("(deny: [Group(\"@xyz\")])", "unknown group `@xyz`", "the groups are @mount, @file-handle, "),
+    ("(deny: [Group(\"mount\")])", "unknown group `mount`", "did you mean `@mount`? The groups are @mount"),
+    ("(default: Errno(\"EPRM\"))", "unknown errno `EPRM`", "did you mean `EPERM`?"),
+    ("(default: Errno(0))", "0 is no errno", "expected a name such as \"EPERM\", or a number from 1 to 4095"),
+    ("(default: Errno(4096))", "4096 is no errno", "expected a name"),
+    ("(deny: [When(\"read\", [Arg32(6, Eq(1))])])", "no call has an argument 6", "a call has up to six"),
+    ("(deny: [When(\"read\", [])])", "`When` without a condition", "write Call(\"read\")"),
     (
         "(deny: [When(\"read\", [Arg32(0, Eq(0x100000000))])])",
         "0x100000000 does not fit in the 32 bits that `Arg32` compares",
         "use Arg64, or another value",
     ),
-    (
-        "(deny: [When(\"read\", [Arg64(0, MaskedEq(0xf0, 0x1f))])])",
-        "0x1f has bits that the mask",
-        "use Arg64",
-    ),
-    (
-        "(deny: [When(\"read\", [Arg64(0, AnySet(0))])])",
-        "no bit of an empty mask can be set",
-        "use Arg64",
-    ),
-    (
-        "(deny: [Answer(Call(\"acct\"), Allow)])",
-        "a rule of `deny` cannot let a call through",
-        "move the rule",
-    ),
+    ("(deny: [When(\"read\", [Arg64(0, MaskedEq(0xf0, 0x1f))])])", "0x1f has bits that the mask", "use Arg64"),
+    ("(deny: [When(\"read\", [Arg64(0, AnySet(0))])])", "no bit of an empty mask can be set", "use Arg64"),
+    ("(deny: [Answer(Call(\"acct\"), Allow)])", "a rule of `deny` cannot let a call through", "move the rule"),
     (
         "(default: Errno(1), allow: [Answer(Call(\"acct\"), Trap)])",
         "in `allow` the only answer is `Log`",
         "move the rule",
     ),
-    (
-        "(deny: [Answer(Answer(Call(\"acct\"), Trap), Trap)])",
-        "an answer to an answer",
-        "keep one of the two",
-    ),
-    (
-        "()",
-        "the section lets every call through",
-        "add deny: [Group(\"@default-deny\")]",
-    ),
-    (
-        "(default: Log)",
-        "the section lets every call through",
-        "add deny",
-    ),
-    (
-        "(deny: [Call(\"acct\")], deny_action: Allow)",
-        "`deny_action` does not deny",
-        "use Errno(\"EPERM\")",
-    ),
+    ("(deny: [Answer(Answer(Call(\"acct\"), Trap), Trap)])", "an answer to an answer", "keep one of the two"),
+    ("()", "the section lets every call through", "add deny: [Group(\"@default-deny\")]"),
+    ("(default: Log)", "the section lets every call through", "add deny"),
+    ("(deny: [Call(\"acct\")], deny_action: Allow)", "`deny_action` does not deny", "use Errno(\"EPERM\")"),
     (
         "(default: Errno(1), deny: [Call(\"acct\")], deny_action: Log)",
         "`deny_action` does not deny",
@@ -146,13 +78,8 @@ fn mistakes_are_told_so_that_they_can_be_mended() {
 #[test]
 fn a_mistake_is_shown_where_it_stands() {
     let mut sources = Sources::default();
-    let id = sources.add(
-        "p.ron",
-        "( deny: [ When(\"ioctl\", [Arg32(1, Eq(1))]), Call(\"mountt\") ] )",
-    );
+    let id = sources.add("p.ron", "( deny: [ When(\"ioctl\", [Arg32(1, Eq(1))]), Call(\"mountt\") ] )");
     let fragment = Fragment::policy(id, sources.text(id), 0);
-    let said = merge_layers::<Config>(&[fragment], &Vars::new())
-        .unwrap_err()
-        .render(&sources);
+    let said = merge_layers::<Config>(&[fragment], &Vars::new()).unwrap_err().render(&sources);
     assert!(said.contains("--> p.ron:1:50"), "{said}");
 }

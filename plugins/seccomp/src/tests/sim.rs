@@ -12,15 +12,9 @@ pub(crate) struct Data {
 
 impl Data {
     fn word(&self, offset: u32) -> u32 {
-        let args = self
-            .args
-            .iter()
-            .flat_map(|arg| [*arg & 0xffff_ffff, *arg >> 32]);
+        let args = self.args.iter().flat_map(|arg| [*arg & 0xffff_ffff, *arg >> 32]);
         let args = args.map(|half| u32::try_from(half).unwrap());
-        let words: Vec<u32> = [self.number, self.arch, 0, 0]
-            .into_iter()
-            .chain(args)
-            .collect();
+        let words: Vec<u32> = [self.number, self.arch, 0, 0].into_iter().chain(args).collect();
         assert_eq!(offset % 4, 0, "an unaligned load");
         words[(offset / 4) as usize]
     }

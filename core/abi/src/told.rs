@@ -1,0 +1,49 @@
+//! What a plugin tells palisade: what the host offers, what was used, which limits were hit.
+
+use palisade_model::diag::Origin;
+
+/// How much of a feature a host has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Support {
+    /// All of it.
+    Full,
+    /// Some of it; the finding's detail says what is missing.
+    Partial,
+    /// None.
+    Missing,
+}
+
+/// What a plugin found out about one thing that it needs.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// The feature, in the field's words.
+    pub feature: String,
+    /// How much of it is there.
+    pub support: Support,
+    /// What was seen: a version, a path, an errno.
+    pub detail: String,
+    /// What to do to get it; empty where nothing is to be done.
+    pub remedy: String,
+}
+
+/// What an isolator says when the workload has ended.
+#[derive(Clone, Debug, Default)]
+pub struct Finish {
+    /// Figures by name; the name ends in its unit (`memory_peak_bytes`).
+    pub figures: Vec<(String, u64)>,
+    /// Limits that the workload ran into.
+    pub hits: Vec<Hit>,
+}
+
+/// A limit that the workload ran into.
+#[derive(Clone, Debug)]
+pub struct Hit {
+    /// The limit's name (`memory.max`).
+    pub limit: String,
+    /// What happened, in words.
+    pub words: String,
+    /// Whether it is what ended the workload.
+    pub ended_it: bool,
+    /// The policy line that set it.
+    pub origin: Option<Origin>,
+}
