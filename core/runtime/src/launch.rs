@@ -204,6 +204,8 @@ impl Launch {
         let Some(info) = self.plan.steps.get(index).map(|s| &s.info) else {
             return Trouble::new(Kind::Setup, error.message);
         };
+        let message = if error.message.is_empty() { format!("this failed: {}", info.words) } else { error.message };
+        let error = Error { message, ..error };
         let mut trouble = Trouble::from_plugin(&info.plugin, error, info.origin, &self.plan.sources)
             .row("step", format!("{} ({})", info.words, info.stage))
             .row("host", format!("Linux {}", self.plan.facts.release));

@@ -8,9 +8,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// One of the two streams: what the workload writes to, and what we pass on to.
 struct Stream {
-    from: std::fs::File,
+    /// Nothing once there is no more to come, or nobody to pass it on to.
+    from: Option<std::fs::File>,
     to: std::fs::File,
-    open: bool,
 }
 
 /// Passes output on until the limit.
@@ -49,17 +49,17 @@ impl Pump {
 
     /// The pipes that may still have something.
     pub(crate) fn fds(&self) -> Vec<(usize, BorrowedFd<'_>)> {
-        let open = self.streams.iter().enumerate().filter(|(_, s)| s.open);
-        open.map(|(index, stream)| (index, stream.from.as_fd())).collect()
+        let all = self.streams.iter().enumerate();
+        all.filter_map(|(index, stream)| Some((index, stream.from.as_ref()?.as_fd()))).collect()
     }
 
     /// Passes on what one of them has now.
     pub(crate) fn pass(&mut self, index: usize) -> Passed {
         let Some(stream) = self.streams.get_mut(index) else { return Passed::On };
         let mut buffer = [0; 16 * 1024];
-        let read = stream.from.read(&mut buffer).unwrap_or(0);
+        let read = stream.from.as_mut().and_then(|from| from.read(&mut buffer).ok()).unwrap_or(0);
         if read == 0 {
-            stream.open = false;
+            stream.from = None;
             return Passed::On;
         }
         let allowed = read.min(usize::try_from(self.left).unwrap_or(usize::MAX));
@@ -67,7 +67,7 @@ impl Pump {
         let written = buffer.get(..allowed).map(|bytes| stream.to.write_all(bytes));
         if !matches!(written, Some(Ok(()))) {
             // Whoever read our output is gone; the workload shall see that as a broken pipe of its own.
-            stream.open = false;
+            stream.from = None;
         }
         if allowed < read { Passed::Full } else { Passed::On }
     }
@@ -75,7 +75,7 @@ impl Pump {
     /// Passes on what is left after everything inside has ended.
     pub(crate) fn drain(&mut self) -> Passed {
         for index in 0..self.streams.len() {
-            while self.streams.get(index).is_some_and(|s| s.open) {
+            while self.streams.get(index).is_some_and(|s| s.from.is_some()) {
                 if self.pass(index) == Passed::Full {
                     return Passed::Full;
                 }
@@ -92,6 +92,6 @@ impl Stream {
             Some(file) => file,
             None => fd::dup_cloexec(own)?,
         };
-        Ok(Self { from: from.into(), to: to.into(), open: true })
+        Ok(Self { from: Some(from.into()), to: to.into() })
     }
 }

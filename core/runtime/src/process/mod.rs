@@ -98,11 +98,10 @@ fn c_string(text: OsString) -> Result<CString, Trouble> {
 fn keep_fds(process: &Process, sources: &Sources) -> Result<Vec<i32>, Trouble> {
     let check = |kept: &At<palisade_model::units::Fd>| {
         let number = kept.value.get();
-        let why = match fd::is_inherited(number) {
-            Ok(true) => return Ok(number),
-            Ok(false) => format!("file descriptor {number} was not given to palisade to pass on"),
-            Err(_) => format!("file descriptor {number} is not open"),
-        };
+        if fd::is_inherited(number).unwrap_or(false) {
+            return Ok(number);
+        }
+        let why = format!("file descriptor {number} was not given to palisade, so it cannot be kept");
         let help = format!("open it where palisade is called, such as with {number}<FILE in a shell");
         let diagnostic = Diagnostic::new(why).at_opt(kept.origin).help(help);
         Err(Trouble::diagnostic(Kind::Policy, &diagnostic, sources))

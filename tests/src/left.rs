@@ -1,0 +1,91 @@
+//! What is there before must be all that is there afterwards.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Processes, mounts, cgroups and files of palisade's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leftovers {
+    processes: BTreeSet<String>,
+    mounts: BTreeSet<String>,
+    cgroups: BTreeSet<PathBuf>,
+    files: BTreeSet<PathBuf>,
+    fds: usize,
+}
+
+impl Leftovers {
+    /// What is there now.
+    pub fn now() -> Self {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let mut cgroups = BTreeSet::new();
+        for line in mounts.lines().filter(|line| line.contains(" - cgroup")) {
+            let point = line.split(' ').nth(4).unwrap();
+            find_cgroups(Path::new(point), 0, &mut cgroups);
+        }
+        let files = ["/tmp", "/dev/shm", "/run"].iter().flat_map(std::fs::read_dir).flatten().flatten();
+        let files = files
+            .map(|entry| entry.path())
+            .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().contains("palisade")));
+        Self {
+            processes: processes(),
+            mounts: mounts.lines().map(str::to_owned).collect(),
+            cgroups,
+            files: files.collect(),
+            fds: std::fs::read_dir("/proc/self/fd").unwrap().count(),
+        }
+    }
+
+    /// Panics unless all is as it was; what ends in the background gets two seconds.
+    #[track_caller]
+    pub fn same(&self) {
+        let begun = Instant::now();
+        loop {
+            let now = Self::now();
+            if now == *self {
+                return;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(2), "left behind:\n{}", self.difference(&now));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn difference(&self, now: &Self) -> String {
+        format!(
+            "processes {:?}\nmounts {:?}\ncgroups {:?}\nfiles {:?}\nfds {} then, {} now",
+            now.processes.difference(&self.processes).collect::<Vec<_>>(),
+            now.mounts.symmetric_difference(&self.mounts).collect::<Vec<_>>(),
+            now.cgroups.difference(&self.cgroups).collect::<Vec<_>>(),
+            now.files.difference(&self.files).collect::<Vec<_>>(),
+            self.fds,
+            now.fds
+        )
+    }
+}
+
+/// Processes whose name or command line tells of palisade, and those in a pid namespace other than this one's.
+fn processes() -> BTreeSet<String> {
+    let own = std::fs::read_link("/proc/self/ns/pid").ok();
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    entries
+        .filter_map(|entry| {
+            let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+            let comm = std::fs::read_to_string(entry.path().join("comm")).ok()?;
+            let inside = std::fs::read_link(entry.path().join("ns/pid")).is_ok_and(|ns| Some(ns) != own);
+            (comm.starts_with("palisade") || inside).then(|| format!("{pid} {}", comm.trim()))
+        })
+        .collect()
+}
+
+fn find_cgroups(dir: &Path, depth: u32, found: &mut BTreeSet<PathBuf>) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        if entry.file_name().to_string_lossy().starts_with("palisade-") {
+            found.insert(entry.path());
+        } else if depth < 4 {
+            find_cgroups(&entry.path(), depth + 1, found);
+        }
+    }
+}
