@@ -1,6 +1,7 @@
 //! What can be said on the command line.
 
 use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueHint};
+use palisade_runtime::model::stage::Stage;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -185,6 +186,10 @@ pub(crate) struct PluginVerify {
     /// Only this plugin
     #[arg(value_name = "NAME")]
     pub(crate) name: Option<String>,
+    /// Let a plugin that did not come with palisade act in these stages of the workload's process: build, drop, seal.
+    /// Holds until its file changes
+    #[arg(long, value_name = "STAGE", value_delimiter = ',', requires = "name")]
+    pub(crate) grant: Vec<Stage>,
     #[command(flatten)]
     pub(crate) plugin_dirs: PluginDirs,
     #[command(flatten)]

@@ -14,8 +14,7 @@ use palisade_sys::{fd, namespace, signal};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-/// How long the child may take from its birth to "sealed". A host under heavy load is slow, a plugin that hangs
-/// never ends.
+/// How long the child may take from its birth to "sealed", where the caller does not say.
 const SETUP_LIMIT: Duration = Duration::from_secs(120);
 
 /// What was born.
@@ -103,10 +102,11 @@ impl Launch {
     /// Waits for the child's word that it is sealed.
     pub(crate) fn hear(&mut self) -> Result<(), Trouble> {
         let born = self.born()?;
-        let ready = poll(&mut [PollItem::read(born.channel.as_fd())], Some(SETUP_LIMIT))
+        let limit = self.options.setup_limit.unwrap_or(SETUP_LIMIT);
+        let ready = poll(&mut [PollItem::read(born.channel.as_fd())], Some(limit))
             .map_err(fail("the child could not be waited for"))?;
         if ready == 0 {
-            let why = format!("the child was not ready after {} s", SETUP_LIMIT.as_secs());
+            let why = format!("the child was not ready after {} s", limit.as_secs());
             return Err(self.blame(Trouble::new(Kind::Setup, why)));
         }
         let mut bytes = Vec::new();

@@ -32,6 +32,9 @@ pub struct Options {
     pub forward_signals: bool,
     /// Told of each step as it is done; those of the child when it is sealed.
     pub observer: Option<Observer>,
+    /// How long the child may take from its birth to "sealed"; two minutes where nothing is said. A host under heavy
+    /// load is slow, a plugin that hangs never ends.
+    pub setup_limit: Option<Duration>,
 }
 
 impl fmt::Debug for Options {

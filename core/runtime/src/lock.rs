@@ -2,6 +2,7 @@
 //! loading it, so it is done once for each file and remembered where only root or the caller can write.
 
 use palisade_abi::manifest::Manifest;
+use palisade_model::stage::Stage;
 use palisade_sys::fd::FileFacts;
 use palisade_sys::trust::open_trusted;
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,9 @@ pub(crate) struct Entry {
     pub(crate) manifest: Manifest,
     /// The seam version that it was built against.
     pub(crate) seam: String,
+    /// Stages in the child that the user let it have, where it did not come with palisade.
+    #[serde(default)]
+    pub(crate) granted: Vec<Stage>,
 }
 
 /// The identity of a file, for [`Entry::file`].
@@ -67,6 +71,19 @@ impl Lock {
             self.content.plugins.insert(path.to_owned(), entry);
             self.changed = true;
         }
+    }
+
+    /// Lets a remembered file have steps in these stages, which replace those that it had.
+    pub(crate) fn grant(&mut self, path: &Path, stages: &[Stage]) {
+        if let Some(entry) = path.to_str().and_then(|path| self.content.plugins.get_mut(path)) {
+            entry.granted = stages.to_vec();
+            self.changed = true;
+        }
+    }
+
+    /// Whether anything can be remembered at all.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.path.is_some()
     }
 
     /// Forgets a file.

@@ -31,17 +31,20 @@ fn beside_program() -> Option<PathBuf> {
 }
 
 impl Places {
+    /// Directories of the plugins that come with palisade: beside the program, as a build leaves them, and below its
+    /// prefix, as an installation does. Who can write there can write the program itself.
+    pub(crate) fn own_plugins() -> Vec<PathBuf> {
+        let Some(here) = beside_program() else { return Vec::new() };
+        let below = here.parent().map(|prefix| prefix.join("lib/palisade/plugins"));
+        below.into_iter().chain([here]).collect()
+    }
+
     /// Directories of plugins: the caller's; those beside the program, as a build leaves them, and below its
     /// prefix; the system's; the user's own.
     #[must_use]
     pub fn plugins(&self) -> Vec<PathBuf> {
         let mut dirs = self.plugin_dirs.clone();
-        if let Some(here) = beside_program() {
-            if let Some(prefix) = here.parent() {
-                dirs.push(prefix.join("lib/palisade/plugins"));
-            }
-            dirs.push(here);
-        }
+        dirs.extend(Self::own_plugins());
         dirs.push("/usr/local/lib/palisade/plugins".into());
         dirs.push("/usr/lib/palisade/plugins".into());
         dirs.extend(user_dir("XDG_DATA_HOME", ".local/share").map(|d| d.join("plugins")));

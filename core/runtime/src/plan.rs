@@ -190,6 +190,21 @@ fn envelope(plugin: &Plugin, object: RawStep) -> Result<Planned, Trouble> {
             .row("step", info.words)
             .row("help", "report it to the plugin's author"));
     }
+    let ungranted = |granted: &Vec<Stage>| info.stage.runs_in() == Place::Child && !granted.contains(&info.stage);
+    if plugin.granted.as_ref().is_some_and(ungranted) {
+        let wanted: Vec<&str> =
+            manifest.stages.iter().filter(|s| s.runs_in() == Place::Child).map(|s| s.name()).collect();
+        let why =
+            format!("it did not come with palisade, and may not act in the workload's process (stage {})", info.stage);
+        return Err(Trouble::new(Kind::Plugin, why)
+            .of(&manifest.name)
+            .row("step", info.words)
+            .row("file", plugin.path.display().to_string())
+            .row(
+                "help",
+                format!("if you trust it: palisade plugin verify {} --grant {}", manifest.name, wanted.join(",")),
+            ));
+    }
     info.after.extend(manifest.after.keys().cloned());
     Ok(Planned { info, object })
 }

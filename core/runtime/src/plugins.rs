@@ -8,6 +8,7 @@ use crate::places::Places;
 use palisade_abi::host::{LoadError, Loaded, load};
 use palisade_abi::manifest::Manifest;
 use palisade_model::diag::suggest;
+use palisade_model::stage::Stage;
 use palisade_sys::fd::{FileFacts, fstat};
 use palisade_sys::trust::open_trusted;
 use sha2::{Digest as _, Sha256};
@@ -26,6 +27,8 @@ pub struct Plugin {
     pub path: PathBuf,
     /// SHA-256 of its file.
     pub sha256: String,
+    /// Stages in the child that it may have steps in; nothing where it may have any, because it came with palisade.
+    pub(crate) granted: Option<Vec<Stage>>,
     /// Its functions.
     pub(crate) loaded: Loaded,
     /// Kept open: see `palisade_abi::host::load`.
@@ -49,6 +52,8 @@ pub struct Candidate {
 #[derive(Debug)]
 pub struct Plugins {
     dirs: Vec<PathBuf>,
+    /// Where plugins are that came with palisade.
+    own: Vec<PathBuf>,
     owners: Vec<u32>,
     lock: Lock,
     loaded: BTreeMap<String, Rc<Plugin>>,
@@ -84,7 +89,7 @@ impl Plugins {
         // Without a build id nothing can be remembered safely.
         let path = places.lock().filter(|_| !build.is_empty());
         let lock = Lock::read(path, &build, &owners);
-        Self { dirs: places.plugins(), owners, lock, loaded: BTreeMap::new() }
+        Self { dirs: places.plugins(), own: Places::own_plugins(), owners, lock, loaded: BTreeMap::new() }
     }
 
     /// Where plugins are looked for, in order.
@@ -105,11 +110,15 @@ impl Plugins {
         let (file, facts) = self.open(name, &path)?;
         let remembered = self.lock.get(&path, &facts).cloned();
         let known = remembered.is_some();
+        let granted = remembered.as_ref().map(|entry| entry.granted.clone()).unwrap_or_default();
         let candidate = match remembered {
             Some(entry) => Candidate { manifest: entry.manifest, path, sha256: entry.sha256, facts, file },
             None => self.inspect(name, path, file, facts)?,
         };
-        let plugin = Rc::new(self.load(name, candidate, known)?);
+        let mut plugin = self.load(name, candidate, known)?;
+        let came_with_us = plugin.path.parent().is_some_and(|dir| self.own.iter().any(|own| own == dir));
+        plugin.granted = (!came_with_us).then_some(granted);
+        let plugin = Rc::new(plugin);
         self.loaded.insert(name.to_owned(), Rc::clone(&plugin));
         Ok(plugin)
     }
@@ -122,6 +131,23 @@ impl Plugins {
         let path = self.find(name)?;
         let (file, facts) = self.open(name, &path)?;
         self.inspect(name, path, file, facts)
+    }
+
+    /// Lets a plugin that did not come with palisade have steps in these stages, as long as its file stays what it
+    /// is. Stages that run on the host need no grant: there it runs with the launcher's rights anyway.
+    ///
+    /// # Errors
+    /// It is missing, not trusted or does not fit, or nothing can be remembered for this user.
+    pub fn grant(&mut self, name: &str, stages: &[Stage]) -> Result<(), Trouble> {
+        let plugin = self.get(name)?;
+        if !self.lock.is_kept() {
+            return Err(Trouble::new(Kind::Plugin, "there is no place to remember a grant in")
+                .of(name)
+                .row("help", "set HOME, or XDG_STATE_HOME, to an absolute path"));
+        }
+        self.lock.grant(&plugin.path, stages);
+        self.loaded.remove(name);
+        Ok(())
     }
 
     /// Forgets what is remembered of a plugin, so that the next `get` checks all of it again.
@@ -212,11 +238,10 @@ impl Plugins {
         })?;
         if !known {
             let manifest = Manifest { reference: String::new(), ..manifest.clone() };
-            let entry =
-                Entry { file: identity(&facts), sha256: sha256.clone(), manifest, seam: loaded.seam.to_owned() };
-            self.lock.put(&path, entry);
+            let (file, seam) = (identity(&facts), loaded.seam.to_owned());
+            self.lock.put(&path, Entry { file, sha256: sha256.clone(), manifest, seam, granted: Vec::new() });
         }
-        Ok(Plugin { manifest, path, sha256, loaded, _file: file })
+        Ok(Plugin { manifest, path, sha256, granted: None, loaded, _file: file })
     }
 }
 

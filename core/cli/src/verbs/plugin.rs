@@ -140,6 +140,11 @@ fn verify(args: &PluginVerify) -> Result<Said, Trouble> {
         None => names(&mut palisade)?,
     };
     let all: Vec<Listed> = names.into_iter().map(|name| check(&mut palisade, name)).collect();
+    if let Some(name) =
+        args.name.as_ref().filter(|_| !args.grant.is_empty() && all.iter().all(|one| one.error.is_none()))
+    {
+        palisade.plugins().grant(name, &args.grant)?;
+    }
     if let Err(error) = palisade.plugins().remember() {
         out::stderr(&format!("palisade: the result is not remembered, every launch checks again: {error}\n"));
     }

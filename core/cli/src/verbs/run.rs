@@ -28,7 +28,7 @@ pub(super) fn run(args: Run) -> Result<Said, Trouble> {
     if verbose {
         out::stderr(&opening(&planned));
     }
-    let options = Options { forward_signals: true, observer: verbose.then(observer) };
+    let options = Options { forward_signals: true, observer: verbose.then(observer), ..Options::default() };
     match planned.launch(options).and_then(Running::wait) {
         Ok(report) => Ok(Said::text("").code(ended(&inputs, sink, &report, verbose))),
         Err(Failed { trouble, report }) => {
