@@ -11,7 +11,11 @@ pub(crate) fn palisade(dirs: &Dirs) -> Result<Palisade, Trouble> {
 
 /// The same for verbs that know policies only, or plugins only.
 pub(crate) fn open(policies: &PolicyDirs, plugins: &PluginDirs) -> Result<Palisade, Trouble> {
-    Palisade::open(Places { policy_dirs: absolute(&policies.policy_dir)?, plugin_dirs: absolute(&plugins.plugin_dir)? })
+    Palisade::open(Places {
+        policy_dirs: absolute(&policies.policy_dir)?,
+        plugin_dirs: absolute(&plugins.plugin_dir)?,
+        ..Places::default()
+    })
 }
 
 /// A policy with what the caller adds to it.

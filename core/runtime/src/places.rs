@@ -8,8 +8,11 @@ use std::path::{Path, PathBuf};
 pub struct Places {
     /// Directories that the caller named for policies, searched first.
     pub policy_dirs: Vec<PathBuf>,
-    /// Directories that the caller named for plugins, searched first.
+    /// Directories that the caller named for plugins, searched first. Those found there act in the workload's process
+    /// only as far as the user granted it.
     pub plugin_dirs: Vec<PathBuf>,
+    /// Directories of plugins that a program around this library brings along: they count as palisade's own.
+    pub bundled_dirs: Vec<PathBuf>,
 }
 
 /// The user's own directories, from the environment. As root, or where the process gained privileges from its
@@ -31,12 +34,18 @@ fn beside_program() -> Option<PathBuf> {
 }
 
 impl Places {
-    /// Directories of the plugins that come with palisade: beside the program, as a build leaves them, and below its
-    /// prefix, as an installation does. Who can write there can write the program itself.
-    pub(crate) fn own_plugins() -> Vec<PathBuf> {
-        let Some(here) = beside_program() else { return Vec::new() };
-        let below = here.parent().map(|prefix| prefix.join("lib/palisade/plugins"));
-        below.into_iter().chain([here]).collect()
+    /// Directories of the plugins that come with palisade: those that the program brings along; beside the program, as
+    /// a build leaves them, and below its prefix, as an installation does; the system's. Who can write there can
+    /// write the program itself, or is root.
+    pub(crate) fn own_plugins(&self) -> Vec<PathBuf> {
+        let mut dirs = self.bundled_dirs.clone();
+        if let Some(here) = beside_program() {
+            dirs.extend(here.parent().map(|prefix| prefix.join("lib/palisade/plugins")));
+            dirs.push(here);
+        }
+        dirs.push("/usr/local/lib/palisade/plugins".into());
+        dirs.push("/usr/lib/palisade/plugins".into());
+        dirs
     }
 
     /// Directories of plugins: the caller's; those beside the program, as a build leaves them, and below its
@@ -44,9 +53,7 @@ impl Places {
     #[must_use]
     pub fn plugins(&self) -> Vec<PathBuf> {
         let mut dirs = self.plugin_dirs.clone();
-        dirs.extend(Self::own_plugins());
-        dirs.push("/usr/local/lib/palisade/plugins".into());
-        dirs.push("/usr/lib/palisade/plugins".into());
+        dirs.extend(self.own_plugins());
         dirs.extend(user_dir("XDG_DATA_HOME", ".local/share").map(|d| d.join("plugins")));
         dirs
     }

@@ -89,7 +89,7 @@ impl Plugins {
         // Without a build id nothing can be remembered safely.
         let path = places.lock().filter(|_| !build.is_empty());
         let lock = Lock::read(path, &build, &owners);
-        Self { dirs: places.plugins(), own: Places::own_plugins(), owners, lock, loaded: BTreeMap::new() }
+        Self { dirs: places.plugins(), own: places.own_plugins(), owners, lock, loaded: BTreeMap::new() }
     }
 
     /// Where plugins are looked for, in order.
