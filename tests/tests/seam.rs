@@ -1,0 +1,148 @@
+//! The seam between versions: plugins and palisades of another minor, of another major, and without layouts. They are
+//! built here, from this tree's own sources with a few words changed.
+
+use palisade_tests::{Run, Scratch, Who, built, is_root, skip, tree};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A changed copy of the seam with the saboteur and a program that loads plugins.
+struct Variant(PathBuf);
+
+const LOADER: &str = r#"
+use std::os::fd::AsFd as _;
+fn main() {
+    let file = std::fs::File::open(std::env::args().nth(1).unwrap()).unwrap();
+    match palisade_abi::host::load(file.as_fd(), false) {
+        Ok(loaded) => {
+            let facts = palisade_abi::wrap::facts(&palisade_abi::Host::default());
+            let findings = (loaded.module.probe())(facts).into_result().map(|all| all.len());
+            println!("loaded, seam {}, probed {findings:?}", loaded.seam);
+        }
+        Err(error) => println!("refused: {error}"),
+    }
+}
+"#;
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let into = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &into);
+        } else {
+            std::fs::copy(&path, &into).unwrap();
+        }
+    }
+}
+
+fn change(path: &Path, from: &str, to: &str) {
+    let text = std::fs::read_to_string(path).unwrap();
+    assert!(text.contains(from), "{} does not hold {from:?}", path.display());
+    std::fs::write(path, text.replace(from, to)).unwrap();
+}
+
+impl Variant {
+    fn build(name: &str, changes: &[(&str, &str, &str)]) -> Self {
+        let place = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let top = place.join(format!("seam-{name}"));
+        drop(std::fs::remove_dir_all(&top));
+        for part in ["core/model", "core/abi", "tests/fixtures/saboteur"] {
+            copy(&tree().join(part), &top.join(part));
+        }
+        std::fs::copy(tree().join("Cargo.toml"), top.join("Cargo.toml")).unwrap();
+        std::fs::copy(tree().join("Cargo.lock"), top.join("Cargo.lock")).unwrap();
+        let text = std::fs::read_to_string(top.join("Cargo.toml")).unwrap();
+        let rest = text.split("\n[workspace.package]").nth(1).unwrap();
+        let members = "[workspace]\nresolver = \"3\"\nexclude = [\"core/model/fuzz\"]\nmembers = [\"core/model\", \"core/abi\", \"tests/fixtures/saboteur\", \"loader\"]\n";
+        std::fs::write(top.join("Cargo.toml"), format!("{members}\n[workspace.package]{rest}")).unwrap();
+        std::fs::create_dir_all(top.join("loader/src")).unwrap();
+        let cargo = "[package]\nname = \"loader\"\nversion = \"0.0.0\"\nedition = \"2024\"\n[dependencies]\npalisade-abi.workspace = true\n";
+        std::fs::write(top.join("loader/Cargo.toml"), cargo).unwrap();
+        std::fs::write(top.join("loader/src/main.rs"), LOADER).unwrap();
+        for (path, from, to) in changes {
+            change(&top.join(path), from, to);
+        }
+        let made = Command::new(env!("CARGO"))
+            .args(["build", "--offline", "--quiet", "-p", "loader", "-p", "palisade-saboteur", "--target-dir"])
+            .arg(place.join(format!("seam-target-{name}")))
+            .current_dir(&top)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{name}: {}", String::from_utf8_lossy(&made.stderr));
+        Self(place.join(format!("seam-target-{name}/debug")))
+    }
+
+    fn plugin(&self) -> PathBuf {
+        self.0.join("libsaboteur.so")
+    }
+
+    /// What this variant's palisade says of a plugin.
+    fn load(&self, plugin: &Path) -> String {
+        let said = Command::new(self.0.join("loader")).arg(plugin).output().unwrap();
+        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+        String::from_utf8(said.stdout).unwrap()
+    }
+}
+
+/// What the palisade under test says of a plugin.
+fn run(plugin: &Path, code: i32) -> palisade_tests::Ran {
+    let scratch = Scratch::new();
+    let dir = format!("/opt/palisade-test-{}-seam", std::process::id());
+    drop(std::fs::remove_dir_all(&dir));
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::copy(plugin, format!("{dir}/libpalisade_saboteur.so")).unwrap();
+    let policy = scratch.policy("Policy(version: 1, plugins: {\"saboteur\": ()})");
+    let palisade = |words: &[&str]| {
+        let state = scratch.path().join("state");
+        let run = Run::palisade(words.iter().copied()).who(Who::User);
+        run.env("XDG_STATE_HOME", state.to_str().unwrap()).ran()
+    };
+    palisade(&["plugin", "verify", "saboteur", "--grant", "build", "--plugin-dir", &dir]);
+    let ran = palisade(&["run", "--plugin-dir", &dir, "--policy", policy.to_str().unwrap(), "/bin/true"]);
+    std::fs::remove_dir_all(&dir).unwrap();
+    ran.code(code)
+}
+
+#[test]
+fn other_versions_of_the_seam_load_or_are_named() {
+    if !is_root() {
+        return skip("seam:root", "the plugins must be root's");
+    }
+    let ours = built().with_file_name("libsaboteur.so");
+    let seam = "core/abi/src/seam.rs";
+    let newer = Variant::build(
+        "newer",
+        &[
+            ("core/abi/Cargo.toml", "version = \"1.0.0\"", "version = \"1.1.0\""),
+            (
+                seam,
+                "RResult<RawFinish, Failure>;\n",
+                "RResult<RawFinish, Failure>;\n    fn later(&self) -> u32 {\n        1\n    }\n",
+            ),
+            (seam, "RResult<RawIsolator, Failure>,\n}", "RResult<RawIsolator, Failure>,\n    pub later: u32,\n}"),
+            ("core/abi/src/wrap.rs", "configure: configure::<P> }", "configure: configure::<P>, later: 7 }"),
+        ],
+    );
+    // A newer plugin in this palisade, and this palisade's plugin in a newer one.
+    run(&newer.plugin(), 0);
+    assert_eq!(newer.load(&ours), "loaded, seam 1.0.0, probed Ok(0)\n");
+    assert_eq!(newer.load(&newer.plugin()), "loaded, seam 1.1.0, probed Ok(0)\n");
+
+    let major = Variant::build("major", &[("core/abi/Cargo.toml", "version = \"1.0.0\"", "version = \"2.0.0\"")]);
+    let ran = run(&major.plugin(), 119).says("it was built for seam 2.0.0; this palisade has seam 1.0.0");
+    assert!(ran.stderr.len() < 1000, "{} bytes", ran.stderr.len());
+    assert!(major.load(&ours).starts_with("refused: it was built for seam 1.0.0; this palisade has seam 2.0.0"));
+
+    let hidden = Variant::build("hidden", &[("core/abi/src/wrap.rs", "CheckTypeLayout::Yes", "CheckTypeLayout::No")]);
+    run(&hidden.plugin(), 119).says("hides the layout of its types");
+
+    // A type that is laid out differently under the same version.
+    let other = Variant::build(
+        "other",
+        &[(seam, "    pub errno: i32,\n    pub help: RString,", "    pub help: RString,\n    pub errno: i32,")],
+    );
+    let ran = run(&other.plugin(), 119).says("laid out differently");
+    assert!(ran.stderr.len() < 3000, "{} bytes:\n{}", ran.stderr.len(), ran.stderr);
+    run(&ours, 0);
+}
