@@ -5,17 +5,8 @@
 //! an [`Isolator`]. An isolator makes [`Step`]s; palisade orders, prints, applies, verifies and undoes them,
 //! and never needs to know what they do.
 //!
-//! An author writes three things and exports them with [`export_plugin!`]:
-//!
-//! ```ignore
-//! palisade_abi::layered! {
-//!     /// The section of this plugin in a policy.
-//!     pub struct Config { /// The new host name. pub hostname: Option<At<Text>> }
-//! }
-//! struct Hostname;
-//! impl Plugin for Hostname { type Config = Config; fn configure(config: Config, host: &Host) -> ... }
-//! palisade_abi::export_plugin!(Hostname, "manifest.ron");
-//! ```
+//! An author writes a configuration with [`layered!`], an [`Isolator`] and a [`Plugin`], and exports it with
+//! [`export_plugin!`]. `docs/plugins.md` has a whole plugin.
 //!
 //! | file | holds |
 //! |---|---|

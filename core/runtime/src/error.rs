@@ -87,7 +87,8 @@ impl Trouble {
     pub fn row(mut self, label: &'static str, text: impl Into<String>) -> Self {
         let text = text.into();
         if !text.is_empty() {
-            self.rows.push((label, text));
+            // Further lines stand below the first one, not below the labels.
+            self.rows.push((label, text.replace('\n', "\n          ")));
         }
         self
     }
