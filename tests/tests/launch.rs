@@ -451,3 +451,17 @@ fn settings_on_the_command_line_are_one_more_layer() {
     run("process.timout=1s", &["true"]).code(118).says("did you mean `timeout`");
     run("namespaces.hostname=fence", &["hostname"]).code(0).prints("fence");
 }
+
+/// On a terminal: ^Z stops palisade and its workload as one job, `fg` wakes both, and ^C reaches the workload once.
+#[test]
+fn a_terminal_and_its_shell_work_as_without_palisade() {
+    let _alone = alone();
+    let scratch = Scratch::new();
+    let script = scratch.file("terminal.py", include_bytes!("../probes/terminal.py"));
+    let before = Leftovers::now();
+    for who in everybody("terminal") {
+        let words = ["python3".into(), script.clone().into_os_string(), program().into(), "untrusted".into()];
+        Run::bare(words).who(who).ran().code(0).prints("caught 1 times");
+    }
+    before.same();
+}
