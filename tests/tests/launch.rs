@@ -465,3 +465,22 @@ fn a_terminal_and_its_shell_work_as_without_palisade() {
     }
     before.same();
 }
+
+/// A launcher that is killed cannot remove its cgroup; the next launch does.
+#[test]
+fn the_cgroup_of_a_killed_launcher_is_removed_by_a_later_one() {
+    if !palisade_tests::is_root() {
+        return palisade_tests::skip("sweep:root", "an ordinary user may have no cgroup");
+    }
+    let _alone = alone();
+    let before = Leftovers::now();
+    let mut live = Live::new(&Run::under("untrusted", ["sh", "-c", "echo ready; exec sleep 1000"]));
+    assert_eq!(live.line(), "ready");
+    live.signal(palisade_sys::signal::SIGKILL);
+    live.child.wait().unwrap();
+    drop(live);
+    // A younger one might be somebody's launch in the making.
+    std::thread::sleep(Duration::from_secs(6));
+    Run::under("untrusted", ["true"]).ran().code(0);
+    before.same();
+}

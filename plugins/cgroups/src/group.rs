@@ -1,6 +1,7 @@
 //! One cgroup of one launch: made fresh, written, read back, removed with all that is still in it.
 
 use crate::layout::{Place, Version};
+use crate::sweep::sweep;
 use palisade_abi::Error;
 use palisade_abi::ErrorContext as _;
 use palisade_sys::procfs::{CgroupEntry, Proc};
@@ -92,6 +93,7 @@ impl Group {
             fd::write_at(&base, "cgroup.subtree_control", plus.join(" ").as_bytes())
                 .doing(|| format!("cannot enable controllers for the children of {at}"))?;
         }
+        sweep(&base);
         fd::mkdir_at(&base, name, 0o755).doing(|| format!("cannot make a cgroup in {at}"))?;
         let opened = fd::open_at(&base, name, fd::O_RDONLY | fd::O_DIRECTORY | fd::O_NOFOLLOW).and_then(|dir| {
             let moves = place.version == Version::V1;

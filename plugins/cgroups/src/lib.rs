@@ -19,6 +19,7 @@
 //! | `group` | one cgroup: make, write, read back, remove |
 //! | `isolator` | the plan of one launch, and what is shared by its steps |
 //! | `steps` | the steps |
+//! | `sweep` | cgroups of launchers that were killed |
 //! | `usage` | figures and limits that were hit |
 //! | `probe` | what this host offers |
 #![forbid(unsafe_code)]
@@ -30,6 +31,7 @@ mod layout;
 mod limits;
 mod probe;
 mod steps;
+mod sweep;
 mod usage;
 mod v1;
 mod v2;
