@@ -120,6 +120,48 @@ fn a_launch_that_fails_has_a_report_too() {
     assert_eq!(refused, 1);
 }
 
+/// What the policy allows to fail, what it does not want, and what was kept from the workload.
+#[test]
+fn what_was_not_done_is_told() {
+    let _alone = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let scratch = Scratch::new();
+    let run = |demand: &str, code: i32| {
+        let text = format!(
+            "Policy(version: 1, process: (env: Inherit), plugins: {{
+  \"cgroups\": (pids: (max: 5), parent: \"/no/such\", demand: {demand}),
+}})"
+        );
+        let policy = scratch.policy(&text);
+        let words = ["run", "--report", "fd:1", "--policy", policy.to_str().unwrap(), "--", "sh", "-c", "echo $$ >&2"];
+        let ran = Run::palisade(words).env("MY_TOKEN", "x").ran().code(code);
+        let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+        let step = report["steps"].as_array().unwrap().iter().find(|step| step["plugin"] == "cgroups").cloned();
+        (report, step.unwrap_or_default(), ran.stderr, policy.display().to_string())
+    };
+    let (report, step, stderr, policy) = run("Degrade", 0);
+    assert_eq!(step["outcome"], "degraded", "{step}");
+    assert!(
+        step["detail"].as_str().unwrap().contains("no/such") && step["policy_line"] == format!("{policy}:2:27"),
+        "{step}"
+    );
+    assert_eq!(report["workload"]["stripped"], serde_json::json!(["MY_TOKEN"]));
+    assert_eq!(report["failures"], serde_json::json!([]));
+    // Without a pid namespace it is what the workload itself sees.
+    let pid = stderr.lines().find_map(|line| line.parse::<i64>().ok()).unwrap();
+    assert_eq!(report["workload"]["pid"], pid);
+    let id = |what: &str| Run::bare(["id", what]).ran().stdout.trim().to_owned();
+    assert_eq!((&report["host"]["uid"], &report["host"]["gid"]), (&id("-u").into(), &id("-g").into()));
+    let times = |name: &str| report["times"][name].as_u64().unwrap_or_else(|| panic!("no {name}: {report}"));
+    let phases = ["prepare", "clone", "attach", "child", "verify", "release", "run", "undo"];
+    let times: Vec<u64> = phases.iter().map(|phase| times(&format!("{phase}_us"))).collect();
+    assert!(times.is_sorted() && times[0] > 0, "{times:?}");
+    let (_, step, ..) = run("Off", 0);
+    assert_eq!((&step["outcome"], &step["detail"]), (&"skipped".into(), &"the policy says Off".into()), "{step}");
+    // The twin: required, it ends the launch, and the report says whose line it was.
+    let (report, ..) = run("Require", 120);
+    assert!(report["workload"]["ended"]["not_started"]["reason"].as_str().unwrap().contains("no/such"), "{report}");
+}
+
 #[test]
 fn it_is_written_where_the_caller_says() {
     let _alone = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

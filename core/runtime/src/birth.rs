@@ -12,7 +12,7 @@ use palisade_sys::memory::SharedNumber;
 use palisade_sys::process::{self, Ended, Target};
 use palisade_sys::{fd, namespace, signal};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long the child may take from its birth to "sealed", where the caller does not say.
 const SETUP_LIMIT: Duration = Duration::from_secs(120);
@@ -29,8 +29,8 @@ pub(crate) struct Born {
     pub(crate) workload: Option<OwnedFd>,
     /// What the child is at.
     doing: SharedNumber,
-    /// The children that this process had before.
-    before: Vec<i32>,
+    /// Given up last: with it end the orphans.
+    seat: tree::Seat,
 }
 
 fn fail(what: &'static str) -> impl Fn(palisade_sys::Error) -> Trouble {
@@ -62,11 +62,8 @@ impl Launch {
         let pipe = init.then(fd::pipe).transpose();
         let (death_in, death_out) = pipe.map_err(fail("a pipe could not be made"))?.unzip();
         self.pump = Pump::wanted(&self.plan.process).map_err(fail("the output could not be piped"))?;
-        if !init {
-            // Orphans inside come to us instead of to the host's init, so that none outlives the launch.
-            process::set_child_subreaper(true).map_err(fail("orphans could not be adopted"))?;
-        }
-        let before = if init { Vec::new() } else { tree::children() };
+        // Without an init, orphans inside come to us instead of to the host's init, so that none outlives the launch.
+        let mut seat = tree::Seat::take(!init).map_err(fail("orphans could not be adopted"))?;
         let cgroup = self.lent.cgroup.map(fd::borrow).transpose();
         let cgroup: Option<BorrowedFd<'_>> = cgroup.map_err(fail("a plugin offered a cgroup that is not open"))?;
         match process::clone3(flags, cgroup).map_err(fail("the process could not be created"))? {
@@ -79,7 +76,8 @@ impl Launch {
             process::Cloned::Parent { pid, pidfd } => {
                 self.lent.init_pid = Some(pid);
                 self.lent.pid = Some(pid);
-                let born = Born { pidfd, pid, channel: ours, death: death_in, workload: None, doing, before };
+                seat.born(pid);
+                let born = Born { pidfd, pid, channel: ours, death: death_in, workload: None, doing, seat };
                 self.born = Some(born);
                 Pump::born(&self.plan.process);
                 Ok(())
@@ -101,14 +99,9 @@ impl Launch {
 
     /// Waits for the child's word that it is sealed.
     pub(crate) fn hear(&mut self) -> Result<(), Trouble> {
-        let born = self.born()?;
         let limit = self.options.setup_limit.unwrap_or(SETUP_LIMIT);
-        let ready = poll(&mut [PollItem::read(born.channel.as_fd())], Some(limit))
-            .map_err(fail("the child could not be waited for"))?;
-        if ready == 0 {
-            let why = format!("the child was not ready after {} s", limit.as_secs());
-            return Err(self.blame(Trouble::new(Kind::Setup, why)));
-        }
+        self.listen(limit)?;
+        let born = self.born()?;
         let mut bytes = Vec::new();
         let sender = born.channel.recv_with_pid(&mut bytes).map_err(fail("the child could not be heard"))?;
         let Some(sender) = sender else { return Err(self.lost()) };
@@ -131,6 +124,33 @@ impl Launch {
                 self.keep_all(records)?;
                 seen.into_iter().try_for_each(|record| self.see(record))
             }
+        }
+    }
+
+    /// Waits until the child has said something. Whoever wants us to end meanwhile need not wait for it.
+    fn listen(&mut self, limit: Duration) -> Result<(), Trouble> {
+        let begun = Instant::now();
+        loop {
+            let mut items = vec![PollItem::read(self.born()?.channel.as_fd())];
+            items.extend(self.signals.as_ref().map(|signals| PollItem::read(signals.as_fd())));
+            let left = limit.saturating_sub(begun.elapsed());
+            let ready = poll(&mut items, Some(left)).map_err(fail("the child could not be waited for"))?;
+            if ready == 0 {
+                let why = format!("the child was not ready after {} s", limit.as_secs());
+                return Err(self.blame(Trouble::new(Kind::Setup, why)));
+            }
+            if items.first().is_some_and(PollItem::is_ready) {
+                return Ok(());
+            }
+            let Some(signals) = &self.signals else { continue };
+            let received = signals.read().map_err(fail("signals could not be read"))?;
+            let Some(received) = received else { continue };
+            if signal::ENDING.contains(&received.signal) {
+                let why = format!("{} came before the workload was started", signal::show(received.signal));
+                return Err(Trouble::new(Kind::Setup, why));
+            }
+            // One from the terminal waits for the child itself.
+            self.waiting.extend((!received.from_kernel).then_some(received.signal));
         }
     }
 
@@ -195,8 +215,6 @@ impl Launch {
         // ESRCH: it has ended, and was waited for.
         process::pidfd_send_signal(&born.pidfd, signal::SIGKILL).ok();
         process::waitid(Target::PidFd(born.pidfd.as_fd()), false).ok();
-        if born.death.is_none() {
-            tree::end_orphans(&born.before);
-        }
+        drop(born.seat);
     }
 }

@@ -6,9 +6,13 @@ use palisade_sys::event::{PollItem, poll};
 use palisade_sys::signal::{FORWARDED, SIGCHLD, SignalFd};
 use palisade_sys::{caps, fd, memory, process, seccomp};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::time::Duration;
 
 /// What init ends with when it cannot do its work; the launcher goes by the pipe, not by this.
 const LOST: i32 = 125;
+
+/// A workload that runs longer than this is worth giving memory back for; before, it would only cost time.
+const SETTLED: Duration = Duration::from_millis(100);
 
 /// What the workload sees as pid 1.
 const NAME: &str = "palisade-init";
@@ -19,12 +23,22 @@ pub(crate) fn run(workload: i32, death: &OwnedFd) -> ! {
         // Without its filter it must not stay: the workload, not yet released, dies with it.
         process::exit_now(LOST)
     };
+    let mut soon = Some(SETTLED);
     loop {
-        let Ok(_) = poll(&mut [PollItem::read(signals.as_fd())], None) else { process::exit_now(LOST) };
+        let Ok(ready) = poll(&mut [PollItem::read(signals.as_fd())], soon) else { process::exit_now(LOST) };
+        if ready == 0 {
+            soon = None;
+            memory::trim();
+            // What stays resident costs memory, nothing else.
+            memory::release_file_pages().ok();
+            continue;
+        }
         let Ok(received) = signals.read() else { process::exit_now(LOST) };
         match received {
             None => {}
             Some(received) if received.signal == SIGCHLD => reap(workload, death),
+            // One from a terminal is for the whole group: the workload has it.
+            Some(received) if received.from_kernel => {}
             // It may have gone already; then there is nobody to tell.
             Some(received) => drop(process::kill(workload, received.signal)),
         }
@@ -54,8 +68,6 @@ fn confine(death: &OwnedFd) -> palisade_sys::Result<SignalFd> {
     fd::close_range_from(0, &[death.as_raw_fd(), signals.as_fd().as_raw_fd()])?;
     process::set_no_new_privs()?;
     caps::set(caps::Caps::default())?;
-    memory::trim();
-    memory::release_file_pages()?;
     seccomp::confine_init()?;
     Ok(signals)
 }

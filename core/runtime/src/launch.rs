@@ -60,6 +60,8 @@ pub(crate) struct Launch {
     pub(crate) pump: Option<Pump>,
     pub(crate) mask: signal::SigSet,
     pub(crate) signals: Option<signal::SignalFd>,
+    /// Signals that came during set-up, for the workload.
+    pub(crate) waiting: Vec<i32>,
     pub(crate) times: BTreeMap<String, u64>,
     begun: Instant,
     over: bool,
@@ -120,6 +122,7 @@ impl Launch {
             pump: None,
             mask: signal::SigSet::empty(),
             signals: None,
+            waiting: Vec::new(),
             times: BTreeMap::new(),
             begun: Instant::now(),
             over: true,

@@ -22,6 +22,10 @@
 //! all is as it was. Passing signals on to the workload is for programs that do nothing else
 //! ([`Options::forward_signals`]).
 //!
+//! **Children.** The orphans of a workload without a pid namespace come to this process, which ends every child that
+//! it did not have before, and that is no launch, when the last such launch is over: start no children of your own
+//! meanwhile.
+//!
 //! | file | holds |
 //! |---|---|
 //! | `palisade` | the front door |

@@ -2,15 +2,25 @@
 
 use crate::process::Settings;
 use palisade_sys::Result;
+use palisade_sys::event::{PollItem, poll};
 use palisade_sys::fd;
+use palisade_sys::signal::{ENDING, SignalFd};
+use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// The most that is passed on at once: a pipe that has room at all has room for it (PIPE_BUF), so that writing it
+/// never waits for the reader. Waiting there, the launcher would keep no time limit and pass no signal on.
+const CHUNK: usize = 4096;
 
 /// One of the two streams: what the workload writes to, and what we pass on to.
 struct Stream {
     /// Nothing once there is no more to come, or nobody to pass it on to.
-    from: Option<std::fs::File>,
-    to: std::fs::File,
+    from: Option<File>,
+    to: File,
+    /// What was read and waits for room.
+    waiting: Vec<u8>,
 }
 
 /// Passes output on until the limit.
@@ -47,16 +57,19 @@ impl Pump {
         }
     }
 
-    /// The pipes that may still have something.
-    pub(crate) fn fds(&self) -> Vec<(usize, BorrowedFd<'_>)> {
-        let all = self.streams.iter().enumerate();
-        all.filter_map(|(index, stream)| Some((index, stream.from.as_ref()?.as_fd()))).collect()
+    /// What is waited for: something to read, or room for what was read.
+    pub(crate) fn items(&self) -> impl Iterator<Item = (usize, PollItem<'_>)> {
+        self.streams.iter().enumerate().filter_map(|(index, stream)| Some((index, stream.item()?)))
     }
 
-    /// Passes on what one of them has now.
+    /// Does for one of them what was waited for.
     pub(crate) fn pass(&mut self, index: usize) -> Passed {
         let Some(stream) = self.streams.get_mut(index) else { return Passed::On };
-        let mut buffer = [0; 16 * 1024];
+        if !stream.waiting.is_empty() {
+            stream.write();
+            return Passed::On;
+        }
+        let mut buffer = [0; CHUNK];
         let read = stream.from.as_mut().and_then(|from| from.read(&mut buffer).ok()).unwrap_or(0);
         if read == 0 {
             stream.from = None;
@@ -64,24 +77,41 @@ impl Pump {
         }
         let allowed = read.min(usize::try_from(self.left).unwrap_or(usize::MAX));
         self.left -= allowed as u64;
-        let written = buffer.get(..allowed).map(|bytes| stream.to.write_all(bytes));
-        if !matches!(written, Some(Ok(()))) {
-            // Whoever read our output is gone; the workload shall see that as a broken pipe of its own.
-            stream.from = None;
+        stream.waiting.extend(buffer.iter().take(allowed));
+        if stream.has_room() {
+            stream.write();
         }
         if allowed < read { Passed::Full } else { Passed::On }
     }
 
-    /// Passes on what is left after everything inside has ended.
-    pub(crate) fn drain(&mut self) -> Passed {
-        for index in 0..self.streams.len() {
-            while self.streams.get(index).is_some_and(|s| s.from.is_some()) {
+    /// Passes on what is left after everything inside has ended; `false` where nobody took it until `deadline`, or
+    /// where a signal told us to end.
+    pub(crate) fn drain(&mut self, deadline: Option<Instant>, signals: Option<&SignalFd>) -> Result<(Passed, bool)> {
+        let mut passed = Passed::On;
+        loop {
+            let (indices, mut items): (Vec<usize>, Vec<PollItem<'_>>) = self.items().unzip();
+            if indices.is_empty() {
+                return Ok((passed, true));
+            }
+            items.extend(signals.map(|signals| PollItem::read(signals.as_fd())));
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            if poll(&mut items, left)? == 0 {
+                return Ok((passed, false));
+            }
+            let ready = indices.iter().zip(&items).filter(|(_, item)| item.is_ready());
+            let ready: Vec<usize> = ready.map(|(index, _)| *index).collect();
+            drop(items);
+            for index in ready {
                 if self.pass(index) == Passed::Full {
-                    return Passed::Full;
+                    passed = Passed::Full;
                 }
             }
+            if let Some(signals) = signals
+                && signals.read()?.is_some_and(|received| ENDING.contains(&received.signal))
+            {
+                return Ok((passed, false));
+            }
         }
-        Passed::On
     }
 }
 
@@ -92,6 +122,26 @@ impl Stream {
             Some(file) => file,
             None => fd::dup_cloexec(own)?,
         };
-        Ok(Self { from: Some(from.into()), to: to.into() })
+        Ok(Self { from: Some(from.into()), to: to.into(), waiting: Vec::new() })
+    }
+
+    fn item(&self) -> Option<PollItem<'_>> {
+        if !self.waiting.is_empty() {
+            return Some(PollItem::write(self.to.as_fd()));
+        }
+        self.from.as_ref().map(|from| PollItem::read(from.as_fd()))
+    }
+
+    fn has_room(&self) -> bool {
+        let mut item = [PollItem::write(self.to.as_fd())];
+        poll(&mut item, Some(Duration::ZERO)).is_ok_and(|ready| ready > 0)
+    }
+
+    fn write(&mut self) {
+        if self.to.write_all(&self.waiting).is_err() {
+            // Whoever read our output is gone; the workload shall see that as a broken pipe of its own.
+            self.from = None;
+        }
+        self.waiting.clear();
     }
 }

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 /// How long a workload that was asked to end may take before it is killed, where the policy does not say.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long a reader may take for what is left when a limit ended the workload.
+const LAST_OUTPUT: Duration = Duration::from_secs(1);
 /// How often the processor time of everything inside is added up, where the policy limits it.
 const CPU_TICK: Duration = Duration::from_millis(100);
 /// A workload that runs longer than this is worth giving memory back for.
@@ -62,7 +64,8 @@ impl Running {
         let watched =
             isolators.flat_map(|(index, isolator)| isolator.object.watch().into_iter().map(move |fd| (index, fd)));
         let watched = watched.collect();
-        Self {
+        let waiting = std::mem::take(&mut launch.waiting);
+        let running = Self {
             launch: Box::new(launch),
             released: Instant::now(),
             ending: None,
@@ -70,7 +73,9 @@ impl Running {
             failed_exec: None,
             channel_open: true,
             watched,
-        }
+        };
+        waiting.into_iter().for_each(|signal| running.tell(signal));
+        running
     }
 
     /// The workload's process id, as the host sees it.
@@ -88,13 +93,7 @@ impl Running {
         let wall = self.released.elapsed();
         // What is left inside ends now, so that nothing holds the pipes open.
         self.launch.kill_all();
-        if let Some(pump) = &mut self.launch.pump
-            && pump.drain() == Passed::Full
-            && self.ending.is_none()
-        {
-            let limit = self.launch.plan.process.output_limit.unwrap_or_default();
-            self.ending = Some((Reached::Output(limit), Instant::now()));
-        }
+        self.drain();
         let finished = self.launch.finish();
         self.launch.mark("run");
         self.launch.end();
@@ -105,6 +104,29 @@ impl Running {
                 let ended = self.ending.take().map(|(reached, _)| ended_by(reached));
                 Ok(crate::report::ended(&self.launch, &death, ended, wall, finished))
             }
+        }
+    }
+
+    /// Passes the last of the output on; a reader that does not come for it may hold us up as long as the workload.
+    fn drain(&mut self) {
+        let settings = &self.launch.plan.process;
+        let deadline = match &self.ending {
+            Some(_) => Some(Instant::now() + LAST_OUTPUT),
+            None => settings.timeout.and_then(|timeout| self.released.checked_add(timeout)),
+        };
+        let limit = settings.output_limit.unwrap_or_default();
+        let Some(pump) = &mut self.launch.pump else { return };
+        match pump.drain(deadline, self.launch.signals.as_ref()) {
+            Ok((passed, all)) => {
+                if passed == Passed::Full && self.ending.is_none() {
+                    self.ending = Some((Reached::Output(limit), Instant::now()));
+                }
+                // What comes after a limit may be lost.
+                if !all && self.ending.is_none() {
+                    self.launch.failures.push("the last of the output was not read, and is lost".to_owned());
+                }
+            }
+            Err(error) => self.launch.failures.push(error.to_string()),
         }
     }
 
@@ -128,8 +150,8 @@ impl Running {
             items.push((Source::Channel, PollItem::read(born.channel.as_fd())));
         }
         items.extend(self.launch.signals.as_ref().map(|s| (Source::Signal, PollItem::read(s.as_fd()))));
-        let outputs = self.launch.pump.as_ref().map(crate::pump::Pump::fds).unwrap_or_default();
-        items.extend(outputs.into_iter().map(|(i, fd)| (Source::Output(i), PollItem::read(fd))));
+        let outputs = self.launch.pump.iter().flat_map(crate::pump::Pump::items);
+        items.extend(outputs.map(|(index, item)| (Source::Output(index), item)));
         for (index, number) in self.watched.iter().copied() {
             let watched = fd::borrow(number).map_err(|e| {
                 let name = self.launch.plan.isolators.get(index).map(|isolator| isolator.name.as_str());

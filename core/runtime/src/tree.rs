@@ -2,7 +2,8 @@
 //! namespace ends.
 
 use palisade_sys::procfs::Proc;
-use palisade_sys::{process, signal};
+use palisade_sys::{Result, process, signal};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// All processes below `pid`, and itself.
@@ -31,19 +32,82 @@ fn ticks(proc: &Proc, pid: i32) -> Option<u64> {
     Some(fields.split_ascii_whitespace().skip(11).take(4).filter_map(|t| t.parse::<u64>().ok()).sum())
 }
 
-/// This process's children, to tell later which of them came from a workload.
-pub(crate) fn children() -> Vec<i32> {
+/// The launches of this process that are under way.
+struct Family {
+    /// The processes that they were born as.
+    births: Vec<i32>,
+    /// How many of them have no init, so that this process adopts their orphans.
+    adopting: u32,
+    /// The children that this process had before the first of those.
+    before: Vec<i32>,
+    /// Whether it adopted orphans then.
+    adopted: bool,
+}
+
+static FAMILY: Mutex<Family> =
+    Mutex::new(Family { births: Vec::new(), adopting: 0, before: Vec::new(), adopted: false });
+
+fn family_now() -> MutexGuard<'static, Family> {
+    FAMILY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The place of one launch among those of this process, from before its birth until all of it has ended. Orphans of
+/// two launches cannot be told apart, so they end with the last one that adopts.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    adopts: bool,
+    pid: Option<i32>,
+}
+
+impl Seat {
+    pub(crate) fn take(adopts: bool) -> Result<Self> {
+        if adopts {
+            let mut family = family_now();
+            if family.adopting == 0 {
+                family.before = children();
+                family.adopted = process::is_child_subreaper()?;
+                process::set_child_subreaper(true)?;
+            }
+            family.adopting += 1;
+        }
+        Ok(Self { adopts, pid: None })
+    }
+
+    pub(crate) fn born(&mut self, pid: i32) {
+        self.pid = Some(pid);
+        family_now().births.push(pid);
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut family = family_now();
+        family.births.retain(|pid| Some(*pid) != self.pid);
+        if !self.adopts {
+            return;
+        }
+        family.adopting -= 1;
+        if family.adopting == 0 {
+            end_orphans(&family);
+            // It could be set, so it can be set back.
+            process::set_child_subreaper(family.adopted).ok();
+        }
+    }
+}
+
+fn children() -> Vec<i32> {
     let own = Proc::host().and_then(|proc| proc.pid(process::getpid()));
     own.and_then(|own| own.children()).unwrap_or_default()
 }
 
-/// Ends what is left of a workload without a pid namespace: an orphan of its came to us, the subreaper. `before`
-/// are the children that this process had before. Goes round until nothing is left, because a process may fork
-/// while it is looked for; bounded, because one that cannot be ended would hold us for ever.
-pub(crate) fn end_orphans(before: &[i32]) {
+/// Ends what is left of workloads without a pid namespace: orphans that came to us, the subreaper. Goes round until
+/// nothing is left, because a process may fork while it is looked for; bounded, because one that cannot be ended
+/// would hold us for ever.
+fn end_orphans(known: &Family) {
     let Ok(proc) = Proc::host() else { return };
     for _ in 0..1000 {
-        let orphans: Vec<i32> = children().into_iter().filter(|pid| !before.contains(pid)).collect();
+        let is_orphan = |pid: &i32| !known.before.contains(pid) && !known.births.contains(pid);
+        let orphans: Vec<i32> = children().into_iter().filter(is_orphan).collect();
         if orphans.is_empty() {
             return;
         }

@@ -15,7 +15,9 @@ use crate::error::{OrCall, Result};
 pub struct PollItem<'a> {
     /// The descriptor.
     pub fd: BorrowedFd<'a>,
-    /// Asks for room to write as well.
+    /// Asks for input.
+    pub want_read: bool,
+    /// Asks for room to write.
     pub want_write: bool,
     /// It can be read.
     pub readable: bool,
@@ -31,13 +33,19 @@ impl<'a> PollItem<'a> {
     /// Waits for input.
     #[must_use]
     pub fn read(fd: BorrowedFd<'a>) -> Self {
-        Self { fd, want_write: false, readable: false, writable: false, hup: false, error: false }
+        Self { fd, want_read: true, want_write: false, readable: false, writable: false, hup: false, error: false }
     }
 
     /// Waits for input and for room to write.
     #[must_use]
     pub fn read_write(fd: BorrowedFd<'a>) -> Self {
         Self { want_write: true, ..Self::read(fd) }
+    }
+
+    /// Waits for room to write.
+    #[must_use]
+    pub fn write(fd: BorrowedFd<'a>) -> Self {
+        Self { want_read: false, ..Self::read_write(fd) }
     }
 
     /// Says whether anything was found.
@@ -73,8 +81,9 @@ pub fn poll(items: &mut [PollItem<'_>], timeout: Option<Duration>) -> Result<usi
 }
 
 fn request<'a>(item: &PollItem<'a>) -> PollFd<'a> {
-    let write = if item.want_write { PollFlags::POLLOUT } else { PollFlags::empty() };
-    PollFd::new(item.fd, PollFlags::POLLIN | write)
+    let wanted = |wanted: bool, flag: PollFlags| if wanted { flag } else { PollFlags::empty() };
+    let read = wanted(item.want_read, PollFlags::POLLIN);
+    PollFd::new(item.fd, read | wanted(item.want_write, PollFlags::POLLOUT))
 }
 
 /// A timer that becomes readable once, when its time is over.
@@ -134,6 +143,22 @@ mod tests {
         assert_eq!(poll(&mut items, Some(Duration::from_millis(1))).unwrap(), 0);
         soon.stop().unwrap();
         assert_eq!(poll(&mut [PollItem::read(soon.as_fd())], Some(Duration::ZERO)).unwrap(), 0);
+    }
+
+    #[test]
+    fn room_to_write_is_waited_for_alone() {
+        let (reader, writer) = nix::unistd::pipe().unwrap();
+        let room = |fd: BorrowedFd<'_>| {
+            let mut items = [PollItem::write(fd)];
+            poll(&mut items, Some(Duration::ZERO)).unwrap();
+            (items[0].writable, items[0].readable, items[0].is_ready())
+        };
+        assert_eq!(room(writer.as_fd()), (true, false, true));
+        // A full pipe has none; with something to read there is still nothing that was asked for.
+        nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).unwrap();
+        while nix::unistd::write(&writer, &[0; 4096]).is_ok() {}
+        assert_eq!(room(writer.as_fd()), (false, false, false));
+        assert!(!room(reader.as_fd()).1);
     }
 
     #[test]

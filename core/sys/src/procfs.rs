@@ -147,13 +147,26 @@ impl ProcPid {
         self.read("cgroup")
     }
 
-    /// Lists the children of the process's first thread.
+    /// Lists the children of all of the process's threads: each is listed with the thread that made it.
     ///
-    /// Needs: a kernel with CONFIG_PROC_CHILDREN. Exact only while none of them starts or ends.
+    /// Needs: a kernel with CONFIG_PROC_CHILDREN. Exact only while none of them, and no thread, starts or ends.
     pub fn children(&self) -> Result<Vec<i32>> {
-        let text = self.read(&format!("task/{}/children", self.pid))?;
-        Ok(text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect())
+        let first = self.read(&format!("task/{}/children", self.pid))?;
+        let mut all = numbers(&first);
+        let task = open_inside(self.as_fd(), "task", libc::O_RDONLY | libc::O_DIRECTORY)?;
+        let threads = std::fs::read_dir(fd::proc_fd_path(&task)).into_iter().flatten().flatten();
+        for name in threads.filter_map(|entry| entry.file_name().into_string().ok()) {
+            if name != self.pid.to_string() {
+                // A thread that is gone has no children any more: they are another one's.
+                all.extend(numbers(&self.read(&format!("task/{name}/children")).unwrap_or_default()));
+            }
+        }
+        Ok(all)
     }
+}
+
+fn numbers(text: &str) -> Vec<i32> {
+    text.split_ascii_whitespace().filter_map(|number| number.parse().ok()).collect()
 }
 
 /// What `/proc/PID/status` says, as far as isolation goes.

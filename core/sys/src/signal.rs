@@ -16,6 +16,9 @@ pub use libc::{
 /// The signals that a launcher passes on to its workload.
 pub const FORWARDED: &[i32] = &[SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH, SIGCONT, SIGTSTP];
 
+/// Those of them that ask a program to end.
+pub const ENDING: &[i32] = &[SIGINT, SIGTERM, SIGHUP, SIGQUIT];
+
 /// The highest signal number of Linux.
 const LAST: i32 = 64;
 

@@ -40,6 +40,13 @@ impl Join {
         }
     }
 
+    fn remedy(&self, error: Error) -> Error {
+        if !error.help.is_empty() {
+            return error;
+        }
+        error.help(format!("name a process that lives, or a file such as /proc/PID/ns/{}", self.kind.file))
+    }
+
     /// The steps: open, and enter.
     pub(crate) fn steps(&self, shared: &Rc<Shared>) -> Vec<Step> {
         let slot = Slot::default();
@@ -70,7 +77,8 @@ impl Action for Open {
     fn apply(&mut self, _context: &mut Context<'_>) -> Result<Evidence, Error> {
         let field = self.join.kind.field;
         let file = namespace::open_ns(self.join.path())
-            .told(|| format!("cannot open the {field} namespace of {}", self.join.target))?;
+            .told(|| format!("cannot open the {field} namespace of {}", self.join.target))
+            .map_err(|error| self.join.remedy(error))?;
         let kind = namespace::ns_type(&file).told(|| "cannot see what kind of namespace it is".to_owned())?;
         if kind != self.join.kind.flag {
             return Err(Error::setup(format!("{} is no {field} namespace", self.join.target))

@@ -1,6 +1,6 @@
 //! A program around the library, for the tests: `embed WHAT PLUGIN_DIR POLICY COMMAND...`.
 
-use palisade_runtime::{Options, Palisade, Places, Workload};
+use palisade_runtime::{Options, Palisade, Places, Plan, Workload};
 use std::time::Duration;
 
 fn main() {
@@ -14,20 +14,45 @@ fn main() {
     let before = state();
     let _other = (what == "threads").then(|| std::thread::spawn(|| std::thread::sleep(Duration::from_secs(60))));
     let limit = (what == "hang").then(|| Duration::from_secs(2));
-    match plan.launch(Options { setup_limit: limit, ..Options::default() }) {
+    if what == "two" {
+        return two(
+            plan,
+            palisade.plan(&policy, Workload::command(["sh", "-c", "sleep 0.7; exit 6"])).unwrap(),
+            &before,
+        );
+    }
+    let forward_signals = what == "signals";
+    match plan.launch(Options { setup_limit: limit, forward_signals, ..Options::default() }) {
         Ok(running) => {
             assert!(running.pid().is_some_and(|pid| pid > 1));
             let report = running.wait().unwrap();
             println!("{:?}", report.workload.ended);
+            report.failures.iter().for_each(|failure| println!("at the end: {failure}"));
         }
         Err(failed) => println!("{failed}"),
     }
-    println!("state {}", if state() == before { "kept" } else { "changed" });
+    tell(&before);
 }
 
-/// What a launch must leave as it was: the signal mask, the handler of SIGALRM, the open descriptors.
-fn state() -> (String, usize) {
+fn tell(before: &(String, usize, bool)) {
+    println!("state {}", if state() == *before { "kept" } else { "changed" });
+}
+
+/// Two launches at the same time: the end of one is none of the other's.
+fn two(first: Plan, second: Plan, before: &(String, usize, bool)) {
+    let first = first.launch(Options::default()).unwrap();
+    let second = second.launch(Options::default()).unwrap();
+    for running in [first, second] {
+        println!("{:?}", running.wait().unwrap().workload.ended);
+    }
+    tell(before);
+}
+
+/// What a launch must leave as it was: the signal mask, the handler of SIGALRM, the open descriptors, and who adopts
+/// orphans.
+fn state() -> (String, usize, bool) {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let signals = status.lines().filter(|line| line.starts_with("Sig")).collect::<Vec<_>>().join(" ");
-    (signals, std::fs::read_dir("/proc/self/fd").unwrap().count())
+    let adopts = palisade_sys::process::is_child_subreaper().unwrap();
+    (signals, std::fs::read_dir("/proc/self/fd").unwrap().count(), adopts)
 }

@@ -72,7 +72,7 @@ fn ended(inputs: &Inputs, sink: Option<Sink>, report: &Report, verbose: bool) ->
 /// What could not be undone is said whatever else happened: something is left behind.
 fn failures(report: &Report) {
     for failure in &report.failures {
-        out::stderr(&format!("palisade: not undone: {}\n", out::one_line(failure)));
+        out::stderr(&format!("palisade: at the end: {}\n", out::one_line(failure)));
     }
 }
 

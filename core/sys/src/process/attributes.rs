@@ -123,6 +123,11 @@ pub fn set_child_subreaper(on: bool) -> Result<()> {
     prctl::set_child_subreaper(on).or_call(|| format!("prctl(PR_SET_CHILD_SUBREAPER, {})", i32::from(on)))
 }
 
+/// Whether orphaned descendants become children of this process. PR_GET_CHILD_SUBREAPER(2const).
+pub fn is_child_subreaper() -> Result<bool> {
+    prctl::get_child_subreaper().or_call(|| "prctl(PR_GET_CHILD_SUBREAPER)".to_owned())
+}
+
 /// Starts a session without a terminal.
 ///
 /// Fails: EPERM when this process leads a group already. setsid(2).
