@@ -55,6 +55,11 @@ impl Sources {
         self.entry(id).map_or("", |(_, text)| text)
     }
 
+    /// The texts of all sources.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|(_, text)| text.as_str())
+    }
+
     /// Line and column (in characters) of the start of a range, both counted from 1. A place
     /// beyond the text gives the end of the text.
     #[must_use]

@@ -86,7 +86,19 @@ impl Palisade {
     pub fn resolve(&self, policy: &Policy) -> Result<(Resolved, Sources), Trouble> {
         let mut vars = self.vars.clone();
         vars.set_builtin("run_id", "0");
-        policies::resolve_policy(&self.places, policy, &define(vars, policy)?)
+        self.resolve_with(policy, &mut define(vars, policy)?)
+    }
+
+    /// Resolves, and looks the user up only for a policy that asks who it is: that may ask a directory service.
+    fn resolve_with(&self, policy: &Policy, vars: &mut Vars) -> Result<(Resolved, Sources), Trouble> {
+        let first = policies::resolve_policy(&self.places, policy, vars);
+        let asks = |sources: &Sources| sources.texts().any(|text| text.contains("${user}"));
+        if first.as_ref().is_ok_and(|(_, sources)| !asks(sources)) {
+            return first;
+        }
+        let Some(user) = ids::lookup_uid(self.facts.uid).ok().flatten() else { return first };
+        vars.set_builtin("user", user.name);
+        policies::resolve_policy(&self.places, policy, vars)
     }
 
     /// Makes the plan of a launch: loads the plugins that the policy names and asks each for its steps. Nothing
@@ -99,8 +111,8 @@ impl Palisade {
         let run_id = run_id(self.made);
         let mut vars = self.vars.clone();
         vars.set_builtin("run_id", run_id.clone());
-        let vars = define(vars, policy)?;
-        let (resolved, sources) = policies::resolve_policy(&self.places, policy, &vars)?;
+        let mut vars = define(vars, policy)?;
+        let (resolved, sources) = self.resolve_with(policy, &mut vars)?;
         let mut plugins = Vec::with_capacity(resolved.plugins.len());
         for (name, section) in &resolved.plugins {
             let found = self.plugins.get(name);
@@ -154,17 +166,15 @@ impl Palisade {
 /// that uses it is refused.
 fn variables(facts: &Facts) -> Vars {
     let mut vars = Vars::new();
-    let user = ids::lookup_uid(facts.uid).ok().flatten();
     let directory = std::env::current_dir().ok().and_then(|path| path.into_os_string().into_string().ok());
     // Where privileges were gained the environment is somebody else's word.
-    let own =
-        std::env::var("HOME").ok().filter(|home| home.starts_with('/') && !palisade_sys::host::gained_privileges());
-    let listed = user.as_ref().map(|user| user.home.display().to_string());
+    let own = std::env::var("HOME").ok();
+    let own = own.filter(|home| home.starts_with('/') && !palisade_sys::host::gained_privileges());
+    let listed = || ids::lookup_uid(facts.uid).ok().flatten().map(|user| user.home.display().to_string());
     let values = [
         ("project", directory),
-        ("home", own.or(listed)),
+        ("home", own.or_else(listed)),
         ("tmp", Some("/tmp".to_owned())),
-        ("user", user.map(|user| user.name)),
         ("uid", Some(facts.uid.to_string())),
     ];
     for (name, value) in values {

@@ -9,10 +9,11 @@ use palisade_abi::host::{LoadError, Loaded, load};
 use palisade_abi::manifest::Manifest;
 use palisade_model::diag::suggest;
 use palisade_model::stage::Stage;
-use palisade_sys::fd::{FileFacts, fstat};
-use palisade_sys::trust::open_trusted;
+use palisade_sys::fd::FileFacts;
+use palisade_sys::trust::{TrustError, open_trusted_dir, open_trusted_in};
 use sha2::{Digest as _, Sha256};
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, btree_map};
 use std::io::Read as _;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -55,6 +56,8 @@ pub struct Plugins {
     /// Where plugins are that came with palisade.
     own: Vec<PathBuf>,
     owners: Vec<u32>,
+    /// Directories that were walked and found right, so that each is walked once.
+    walked: RefCell<BTreeMap<PathBuf, OwnedFd>>,
     lock: Lock,
     loaded: BTreeMap<String, Rc<Plugin>>,
 }
@@ -89,7 +92,14 @@ impl Plugins {
         // Without a build id nothing can be remembered safely.
         let path = places.lock().filter(|_| !build.is_empty());
         let lock = Lock::read(path, &build, &owners);
-        Self { dirs: places.plugins(), own: places.own_plugins(), owners, lock, loaded: BTreeMap::new() }
+        Self {
+            dirs: places.plugins(),
+            own: places.own_plugins(),
+            owners,
+            walked: RefCell::default(),
+            lock,
+            loaded: BTreeMap::new(),
+        }
     }
 
     /// Where plugins are looked for, in order.
@@ -203,14 +213,22 @@ impl Plugins {
     }
 
     fn open(&self, name: &str, path: &Path) -> Result<(OwnedFd, FileFacts), Trouble> {
-        let file = open_trusted(path, &self.owners).map_err(|e| {
+        self.open_file(path).map_err(|e| {
             Trouble::new(Kind::Plugin, format!("it is not trusted: {e}"))
                 .of(name)
                 .row("file", path.display().to_string())
                 .row("help", e.remedy())
-        })?;
-        let facts = fstat(&file).map_err(|e| Trouble::call("its file could not be examined", &e).of(name))?;
-        Ok((file, facts))
+        })
+    }
+
+    fn open_file(&self, path: &Path) -> Result<(OwnedFd, FileFacts), TrustError> {
+        let dir = path.parent().unwrap_or(Path::new("/"));
+        let mut walked = self.walked.borrow_mut();
+        let dir = match walked.entry(dir.to_owned()) {
+            btree_map::Entry::Occupied(known) => known.into_mut(),
+            btree_map::Entry::Vacant(new) => new.insert(open_trusted_dir(dir, &self.owners)?),
+        };
+        open_trusted_in(dir, path, &self.owners)
     }
 
     fn inspect(&self, name: &str, path: PathBuf, file: OwnedFd, facts: FileFacts) -> Result<Candidate, Trouble> {

@@ -4,7 +4,7 @@
 //! no symbolic link, no directory and no file that anybody but the given owners could change.
 
 use std::fmt;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use crate::error::Error;
@@ -115,21 +115,30 @@ impl std::error::Error for TrustError {
 /// it, which is checked in turn; the file's own directory may not be one, since anybody may add files
 /// there. Permission bits cover POSIX ACLs: with an ACL the group bits are its mask. Fails: with the first component that is not right, see [`Reason`]. openat(2), fstat(2).
 pub fn open_trusted(path: &Path, owners: &[u32]) -> Result<OwnedFd, TrustError> {
-    let (parent, name) = walk_parents(path, owners)?;
+    let (parent, _) = walk_parents(path, owners)?;
+    open_trusted_in(&parent, path, owners).map(|(file, _)| file)
+}
+
+/// Opens a file in a directory that [`open_trusted_dir`] gave, by the same rules, and gives its facts.
+///
+/// `path` is the whole path, for the message; its last component is the name.
+pub fn open_trusted_in(dir: impl AsFd, path: &Path, owners: &[u32]) -> Result<(OwnedFd, FileFacts), TrustError> {
+    let dir = dir.as_fd();
     let at = |reason| TrustError { path: path.to_owned(), reason };
     let call = |error| at(Reason::Call(error));
-    let seen = fd::open_at(&parent, &name, libc::O_PATH | libc::O_NOFOLLOW).map_err(call)?;
+    let name = Path::new(path.file_name().ok_or_else(|| at(Reason::NotPlain))?);
+    let seen = fd::open_at(dir, name, libc::O_PATH | libc::O_NOFOLLOW).map_err(call)?;
     let facts = fd::fstat(&seen).map_err(call)?;
     check(&facts, owners, "regular file").map_err(at)?;
     // O_NONBLOCK: should a fifo have taken its place, the open must not hang.
     let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let file = fd::open_at(&parent, &name, flags).map_err(call)?;
+    let file = fd::open_at(dir, name, flags).map_err(call)?;
     let opened = fd::fstat(&file).map_err(call)?;
     if (opened.dev, opened.ino) != (facts.dev, facts.ino) {
         return Err(at(Reason::Changed));
     }
     check(&opened, owners, "regular file").map_err(at)?;
-    Ok(file)
+    Ok((file, opened))
 }
 
 /// Opens a directory (`O_PATH`) after checking it and every directory above it.
@@ -170,7 +179,7 @@ fn walk(path: &Path, mut components: std::path::Components<'_>, owners: &[u32]) 
     Ok(here)
 }
 
-fn open_dir(parent: impl std::os::fd::AsFd, name: &Path, whole: &Path) -> Result<(OwnedFd, FileFacts), TrustError> {
+fn open_dir(parent: impl AsFd, name: &Path, whole: &Path) -> Result<(OwnedFd, FileFacts), TrustError> {
     let at = |reason| TrustError { path: whole.to_owned(), reason };
     let dir = fd::open_at(parent, name, libc::O_PATH | libc::O_NOFOLLOW).map_err(|e| at(Reason::Call(e)))?;
     let facts = fd::fstat(&dir).map_err(|e| at(Reason::Call(e)))?;
