@@ -74,6 +74,13 @@ impl Run {
         self
     }
 
+    /// Starts it through another command.
+    #[must_use]
+    pub fn behind(mut self, words: &[&str]) -> Self {
+        self.command.splice(0..0, words.iter().map(OsString::from));
+        self
+    }
+
     /// Adds a variable.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {

@@ -2,6 +2,7 @@
 
 use palisade_tests::{Leftovers, Ran, Run, Scratch, Who, everybody, program};
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Stdio};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -44,6 +45,105 @@ fn the_workloads_own_code_and_signal_come_through() {
         for (name, number) in [("TERM", 15), ("KILL", 9), ("SEGV", 11), ("USR1", 10)] {
             let ran = sh(&scratch, "", &format!("kill -{name} $$")).who(who).ran().code(128 + number);
             assert!(ran.stderr.contains(&format!("SIG{name}")), "{}", ran.stderr);
+        }
+    }
+    before.same();
+}
+
+/// A policy that leaves everything as it is, for what needs no namespace.
+fn bare_policy(process: &str, plugins: &str) -> String {
+    format!("Policy(version: 1, process: (env: Keep([\"PATH\"]), {process}), plugins: {{\n{plugins}\n}})")
+}
+
+#[test]
+fn every_code_there_is_comes_through() {
+    let _alone = alone();
+    let scratch = Scratch::new();
+    let before = Leftovers::now();
+    let policy = scratch.policy(&bare_policy("", ""));
+    for code in 0..256 {
+        Run::under(&policy, ["sh", "-c", &format!("exit {code}")]).ran().code(code);
+    }
+    before.same();
+}
+
+#[test]
+fn the_policy_may_name_the_command() {
+    let _alone = alone();
+    let scratch = Scratch::new();
+    let policy = scratch.policy(&bare_policy("argv: [\"sh\", \"-c\", \"echo of the policy; exit 9\"],", ""));
+    let run = |words: &[&str]| Run::palisade(["run", "--policy", policy.to_str().unwrap()].iter().chain(words)).ran();
+    run(&[]).code(9).prints("of the policy");
+    // One on the command line takes its place, and where there is none at all, nothing runs.
+    assert_eq!(run(&["--", "echo", "of the caller"]).code(0).stdout, "of the caller\n");
+    let none = scratch.policy(&bare_policy("", ""));
+    Run::palisade(["run", "--policy", none.to_str().unwrap()]).ran().code(2).says("no command").says("process.argv");
+}
+
+/// (exit code, the line, what is said of it, the line as it can be had)
+fn impossible_lines() -> Vec<(i32, &'static str, Vec<&'static str>, &'static str)> {
+    let view = "\"namespaces\": (user: New, mount: New),";
+    let view = |entries: &str| format!("{view} \"filesystem\": (entries: [{entries}])").leak();
+    vec![
+        (
+            121,
+            "\"namespaces\": (user: AsNeeded, net: Join(\"/no/such/ns\"))",
+            vec!["cannot open the net namespace", "openat(", "ENOENT", "/proc/PID/ns/net", "(prepare)", "help"],
+            "\"namespaces\": (user: New, net: New)",
+        ),
+        (
+            120,
+            view("System, Bind(\"/no/such\")"),
+            vec!["there is no /no/such to bind", "optional: true", "help"],
+            view("System, Bind(from: \"/no/such\", optional: true)"),
+        ),
+        (
+            120,
+            "\"privileges\": (capabilities: (keep: [\"CAP_SYS_RESOURCE\"]))",
+            vec!["the launcher does not have CAP_SYS_RESOURCE", "help"],
+            "\"namespaces\": (user: AsNeeded), \"privileges\": (capabilities: (keep: []))",
+        ),
+        (
+            120,
+            "\"cgroups\": (pids: (max: 50), parent: \"/no/such\")",
+            vec!["no cgroup can be made", "ENOENT", "help"],
+            "\"cgroups\": (pids: (max: 50), parent: \"/no/such\", demand: Degrade)",
+        ),
+        (
+            121,
+            "\"namespaces\": (user: AsNeeded), \"privileges\": (), \"landlock\": (rules: [Read(\"/\"), Execute(\"/\"), Read(\"/no/such\")])",
+            vec!["/no/such, which does not exist in the workload's view", "optional: true", "(seal)", "help"],
+            "\"namespaces\": (user: AsNeeded), \"privileges\": (), \"landlock\": (rules: [Read(\"/\"), Execute(\"/\")])",
+        ),
+        (
+            118,
+            "\"namespaces\": (user: AsNeeded), \"privileges\": (), \"seccomp\": (deny: [Call(\"mounnt\")])",
+            vec!["unknown system call `mounnt`", "did you mean `mount`", "help"],
+            "\"namespaces\": (user: AsNeeded), \"privileges\": (), \"seccomp\": (deny: [Call(\"mount\")])",
+        ),
+    ]
+}
+
+/// Of each plugin one line that cannot be had: nothing runs, and the error names the line, the call and what to do.
+#[test]
+fn an_impossible_line_of_any_plugin_is_named() {
+    let _alone = alone();
+    let scratch = Scratch::new();
+    let before = Leftovers::now();
+    for who in everybody("impossible-lines") {
+        for (code, line, said, possible) in impossible_lines() {
+            let policy = scratch.policy(&bare_policy("", line));
+            let mut run = Run::under(&policy, ["echo", "it ran"]).who(who);
+            if who == Who::Root {
+                // What this test was started with may have the capability.
+                run = run.behind(&["setpriv", "--bounding-set=-sys_resource", "--inh-caps=-sys_resource"]);
+            }
+            let ran = run.ran().code(code);
+            assert_eq!(ran.stdout, "", "{line}");
+            let place = format!("{}:2:", policy.display());
+            drop(said.into_iter().fold(ran.says(&place), Ran::says));
+            let twin = scratch.policy(&bare_policy("", possible));
+            assert_eq!(Run::under(twin, ["echo", "it ran"]).who(who).ran().code(0).stdout, "it ran\n", "{possible}");
         }
     }
     before.same();
@@ -159,6 +259,27 @@ fn descriptors_end_at_two_unless_the_policy_keeps_them() {
     }
 }
 
+/// Files, directories, sockets and pipes alike; and what is kept is the very same thing.
+#[test]
+fn no_kind_of_descriptor_gets_in_unless_it_is_kept() {
+    let _alone = alone();
+    let scratch = Scratch::new();
+    let script = scratch.file("leak.py", include_bytes!("../probes/leak.py"));
+    let policy = scratch.policy(&small("", ""));
+    for who in everybody("leaks") {
+        let run = |palisade: &str, keep: &str| {
+            let words = ["python3", script.to_str().unwrap(), palisade, policy.to_str().unwrap(), keep];
+            Run::bare(words).who(who).ran().code(0).stdout.trim().to_owned()
+        };
+        let palisade = program().to_str().unwrap();
+        assert_eq!(run(palisade, "[]"), "0 1 2 | nothing");
+        assert_eq!(run(palisade, "[40]"), "0 1 2 40 | kept");
+        // The twin: without palisade all eight get in.
+        let bare = run("-", "[]");
+        assert!(bare.split(' ').take_while(|word| *word != "|").count() >= 11 && bare.ends_with("| kept"), "{bare}");
+    }
+}
+
 #[test]
 fn standard_streams_go_where_the_policy_says() {
     let _alone = alone();
@@ -181,6 +302,14 @@ fn standard_streams_go_where_the_policy_says() {
     assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("", "seen\n"));
     let ran = sh(&scratch, "", "cat").stdin("as it came").ran().code(0);
     assert_eq!(ran.stdout, "as it came");
+    // Standard error on its own, and a file that cannot be opened, which is told before anything starts.
+    let err = scratch.path().join("err");
+    let run = sh(&scratch, &format!("stderr: File(\"{}\"),", err.display()), "echo out; echo err >&2");
+    assert_eq!(run.who(Who::User).ran().code(0).stdout, "out\n");
+    assert_eq!(std::fs::read_to_string(&err).unwrap(), "err\n");
+    let ran = sh(&scratch, "stdout: File(\"/no/such/file\"),", "echo it ran >&2").ran().code(121);
+    assert!(!ran.stderr.contains("it ran"), "{}", ran.stderr);
+    ran.says("/no/such/file cannot be opened").says("ENOENT");
 }
 
 #[test]
@@ -206,6 +335,35 @@ fn output_ends_at_its_limit() {
     );
     let ran = Run::bare(["bash", "-c", &line]).ran().code(0);
     assert_eq!(ran.stdout, "y\n141\n", "{}", ran.stderr);
+    before.same();
+}
+
+/// A reader that does not read holds up neither time limits nor signals; one that is slow gets everything.
+#[test]
+fn a_reader_that_does_not_read_holds_up_nothing() {
+    let _alone = alone();
+    let scratch = Scratch::new();
+    let before = Leftovers::now();
+    let begun = Instant::now();
+    let live = Live::new(&sh(&scratch, "output_limit: \"1GiB\", timeout: \"300ms\",", "exec yes"));
+    assert_eq!(live.end().0, Some(124));
+    let mut live = Live::new(&sh(&scratch, "output_limit: \"1GiB\",", "echo ready; exec yes"));
+    assert_eq!(live.line(), "ready");
+    std::thread::sleep(Duration::from_millis(200));
+    live.signal(palisade_sys::signal::SIGTERM);
+    // What is left of the output is kept for the reader until somebody wants palisade itself to end.
+    std::thread::sleep(Duration::from_millis(200));
+    live.signal(palisade_sys::signal::SIGTERM);
+    let (code, said) = live.end();
+    assert_eq!(code, Some(143));
+    assert!(said.contains("the last of the output was not read"), "{said}");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    let line = format!(
+        "{} run --policy {} -- head -c 300000 /dev/zero | (sleep 0.5; wc -c)",
+        program().display(),
+        scratch.policy(&small("output_limit: \"1GiB\",", "")).display()
+    );
+    assert_eq!(Run::bare(["bash", "-c", &line]).ran().code(0).stdout, "300000\n");
     before.same();
 }
 
@@ -257,6 +415,21 @@ fn orphans_without_a_pid_namespace_are_ended() {
     assert!(std::path::Path::new(&format!("/proc/{}", ran.stdout.trim())).exists());
 }
 
+/// The state of a process as the kernel has it; `-` where there is none.
+fn state_of(pid: u32) -> char {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").and_then(|(_, fields)| fields.chars().next()).unwrap_or('-')
+}
+
+#[track_caller]
+fn until(mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "it does not come to it");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// A run whose output is read while it goes on.
 struct Live {
     child: Child,
@@ -265,8 +438,14 @@ struct Live {
 
 impl Live {
     fn new(run: &Run) -> Self {
-        let mut child =
-            run.command().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = run
+            .command()
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
         Self { child, out }
     }
@@ -279,6 +458,10 @@ impl Live {
 
     fn signal(&self, number: i32) {
         palisade_sys::process::kill(i32::try_from(self.child.id()).unwrap(), number).unwrap();
+    }
+
+    fn state(&self) -> char {
+        state_of(self.child.id())
     }
 
     fn end(mut self) -> (Option<i32>, String) {
@@ -312,6 +495,17 @@ fn signals_are_passed_on() {
             assert_eq!(live.line(), "got", "{name}");
             assert_eq!(live.end().0, Some(9), "{name}");
         }
+        // One that stops: the workload may act on it first; palisade stops as well, and SIGCONT wakes both.
+        let script = "trap 'echo got' TSTP; echo ready; while :; do sleep 0.05; done";
+        let mut live = Live::new(&sh(&scratch, "", script).who(who));
+        assert_eq!(live.line(), "ready");
+        live.signal(palisade_sys::signal::SIGTSTP);
+        assert_eq!(live.line(), "got");
+        until(|| live.state() == 'T');
+        live.signal(SIGCONT);
+        until(|| live.state() != 'T');
+        live.signal(SIGTERM);
+        assert_eq!(live.end().0, Some(128 + SIGTERM));
         // One that the workload does not catch ends it, and palisade tells.
         let mut live = Live::new(&sh(&scratch, "", "echo ready; exec sleep 100").who(who));
         live.line();
@@ -319,6 +513,42 @@ fn signals_are_passed_on() {
         assert_eq!(live.end().0, Some(128 + SIGTERM));
     }
     before.same();
+}
+
+/// A terminal's `^C` goes to the whole group: to the workload too, which must not get it again from palisade.
+#[test]
+fn an_interrupt_from_the_terminal_arrives_once() {
+    let _alone = alone();
+    let scratch = Scratch::new();
+    let driver = scratch.file("interrupt.py", include_bytes!("../probes/interrupt.py"));
+    let before = Leftovers::now();
+    let (with_init, without) = (scratch.policy(&small("", "")), scratch.policy(&bare_policy("", "")));
+    for who in everybody("interrupt") {
+        for policy in [&with_init, &without] {
+            let (driver, program, policy) = (driver.to_str(), program().to_str(), policy.to_str());
+            let words = ["python3", driver.unwrap(), program.unwrap(), "run", "--policy", policy.unwrap(), "--"];
+            let ran = Run::bare(words).who(who).ran().code(0).prints("caught 1\r\n");
+            assert!(ran.stdout.trim().ends_with(" 0"), "{}", ran.stdout);
+        }
+    }
+    before.same();
+}
+
+/// Without a pid namespace the workload's own process goes with the launcher, too; what it started does not, because
+/// only a namespace holds that together.
+#[test]
+fn killing_the_launcher_kills_a_workload_without_namespaces() {
+    let _alone = alone();
+    let scratch = Scratch::new();
+    let policy = scratch.policy(&bare_policy("", ""));
+    for who in everybody("kill-plain") {
+        let mut live = Live::new(&Run::under(&policy, ["sh", "-c", "echo $$; exec sleep 1000"]).who(who));
+        let pid: u32 = live.line().parse().unwrap();
+        assert!(!['-', 'Z'].contains(&state_of(pid)));
+        live.signal(palisade_sys::signal::SIGKILL);
+        live.child.wait().unwrap();
+        until(|| ['-', 'Z'].contains(&state_of(pid)));
+    }
 }
 
 /// SIGKILL of the launcher cannot be caught: the kernel ends everything inside all the same.
@@ -364,6 +594,18 @@ fn time_limits_end_everything_inside() {
         let ran = sh(&scratch, "cpu_time: \"500ms\", grace: \"100ms\",", script).who(who).ran().code(124);
         soon(&ran);
         ran.says("500ms");
+        // Also of those that another thread than the first one starts.
+        let script = "
+import os, threading, time
+def start():
+    for _ in range(2):
+        if os.fork() == 0:
+            while True: pass
+    time.sleep(100)
+threading.Thread(target=start, daemon=True).start()
+time.sleep(100)";
+        let policy = scratch.policy(&small("cpu_time: \"500ms\", grace: \"100ms\",", ""));
+        soon(&Run::under(policy, ["python3", "-c", script]).who(who).ran().code(124));
         // The twin: what stays below is left alone.
         sh(&scratch, "timeout: \"30s\", cpu_time: \"30s\",", "sleep 0.3").who(who).ran().code(0);
     }
@@ -385,6 +627,45 @@ fn attributes_are_what_the_policy_says() {
     }
 }
 
+/// All sixteen, as the kernel lists them for the workload.
+#[test]
+fn every_limit_of_getrlimit_is_set() {
+    let _alone = alone();
+    let scratch = Scratch::new();
+    let rows = [
+        ("cpu", "\"100s\"", "Max cpu time", "100 100"),
+        ("fsize", "\"1MiB\"", "Max file size", "1048576 1048576"),
+        ("data", "\"1GiB\"", "Max data size", "1073741824 1073741824"),
+        ("stack", "\"4MiB\"", "Max stack size", "4194304 4194304"),
+        ("core", "(soft: 0, hard: 1)", "Max core file size", "0 1"),
+        ("rss", "\"2GiB\"", "Max resident set", "2147483648 2147483648"),
+        ("nproc", "4000", "Max processes", "4000 4000"),
+        ("nofile", "(soft: 50, hard: 100)", "Max open files", "50 100"),
+        ("memlock", "\"64KiB\"", "Max locked memory", "65536 65536"),
+        ("as", "\"8GiB\"", "Max address space", "8589934592 8589934592"),
+        ("locks", "10", "Max file locks", "10 10"),
+        ("sigpending", "100", "Max pending signals", "100 100"),
+        ("msgqueue", "\"4KiB\"", "Max msgqueue size", "4096 4096"),
+        ("nice", "0", "Max nice priority", "0 0"),
+        ("rtprio", "0", "Max realtime priority", "0 0"),
+        ("rttime", "\"1s\"", "Max realtime timeout", "1000000 1000000"),
+    ];
+    let section = rows.map(|(name, value, ..)| format!("{name}: {value}")).join(", ");
+    for who in everybody("rlimits") {
+        let list = |process: &str| {
+            let policy = scratch.policy(&bare_policy(process, ""));
+            Run::under(policy, ["cat", "/proc/self/limits"]).who(who).ran().code(0).stdout
+        };
+        let listed = list(&format!("rlimits: ({section}),"));
+        for (_, _, title, limits) in rows {
+            let line = listed.lines().find(|line| line.starts_with(title)).unwrap();
+            let found: Vec<&str> = line[title.len()..].split_whitespace().take(2).collect();
+            assert_eq!(found.join(" "), limits, "{title}");
+        }
+        assert_ne!(list(""), listed);
+    }
+}
+
 #[test]
 fn the_environment_is_what_the_rules_give() {
     let _alone = alone();
@@ -403,6 +684,7 @@ fn the_environment_is_what_the_rules_give() {
     assert_eq!(run("[Inherit]"), "HOME LANG LC_ALL PATH X");
     assert_eq!(run("[Inherit, Clear, Set({\"Y\": \"2\"})]"), "Y");
     assert_eq!(run("Keep([\"GITHUB_TOKEN\"])"), "");
+    assert_eq!(run("Keep([\"GITHUB_TOKEN\"]), secrets: [\"GITHUB_TOKEN\"]"), "GITHUB_TOKEN");
 }
 
 #[test]
@@ -430,7 +712,10 @@ fn root_may_name_the_user() {
     );
     let ran = id("user: \"nobody\",").code(0);
     assert!(ran.stdout.starts_with("65534\n65534\n65534\n"), "{}", ran.stdout);
+    let ran = id("user: 4321, groups: [\"nogroup\", \"daemon\"],").code(0);
+    assert!(ran.stdout.starts_with("4321\n65534\n65534 1\n"), "{}", ran.stdout);
     id("user: \"no-such-user\",").code(118).says("there is no user `no-such-user`");
+    id("groups: [\"no-such-group\"],").code(118).says("there is no group `no-such-group`");
     // The twin: without a user it is root's.
     assert!(id("").code(0).stdout.starts_with("0\n"));
 }

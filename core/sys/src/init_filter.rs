@@ -58,8 +58,6 @@ const CALLS: &[(c_long, Rule)] = &[
     // Memory for malloc, never executable.
     (libc::SYS_brk, Rule::Allow),
     (libc::SYS_munmap, Rule::Allow),
-    // Giving memory back while it waits.
-    (libc::SYS_madvise, Rule::Allow),
     (libc::SYS_madvise, Rule::Allow),
     (libc::SYS_mremap, Rule::Allow),
     (libc::SYS_mmap, Rule::NoExec),
