@@ -117,7 +117,7 @@ impl Channel {
             let space = with_pid.then_some(control.as_mut_slice());
             let flags = MsgFlags::MSG_CMSG_CLOEXEC;
             match socket::recvmsg::<UnixAddr>(self.0.as_raw_fd(), &mut parts, space, flags) {
-                Err(Errno::EINTR) => {}
+                Err(Errno::EINTR | Errno::ECONNRESET) => {}
                 Err(errno) => return Err(Error::new(errno, call())),
                 Ok(received) => {
                     let pid = if with_pid { sender(&received).or_call(call)? } else { None };
@@ -141,8 +141,9 @@ impl Channel {
             let length = unsafe { libc::recv(self.0.as_raw_fd(), byte.as_mut_ptr().cast(), byte.len(), flags) };
             match Errno::result(length) {
                 Err(Errno::EINTR) => {}
-                // The other end died with messages of ours unread: nothing more comes.
-                Err(Errno::ECONNRESET) => return Ok(0),
+                // The other end closed with messages of ours unread. The kernel tells that once, ahead of what the
+                // other end had sent before; after that come its messages, and then the end.
+                Err(Errno::ECONNRESET) => {}
                 other => {
                     let length = other.or_call(|| "recv(channel, MSG_PEEK|MSG_TRUNC)".to_owned())?;
                     return Ok(usize::try_from(length).unwrap_or(0));
@@ -221,6 +222,19 @@ mod tests {
         assert_eq!(b.recv(&mut message).unwrap_err().kind(), Errno::EMSGSIZE);
         a.send(b"next").unwrap();
         assert_eq!(b.recv(&mut message).unwrap(), Some(4));
+    }
+
+    /// A child that gave up had said why, and its words were lost where a message of ours was still unread.
+    #[test]
+    fn last_words_are_heard_although_the_other_end_did_not_read_ours() {
+        let (a, b) = Channel::pair().unwrap();
+        a.send(b"unread").unwrap();
+        b.send(b"last words").unwrap();
+        drop(b);
+        let mut message = Vec::new();
+        assert_eq!(a.recv(&mut message).unwrap(), Some(10));
+        assert_eq!(message, b"last words");
+        assert_eq!(a.recv(&mut message).unwrap(), None);
     }
 
     #[test]
