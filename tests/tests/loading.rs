@@ -141,6 +141,22 @@ fn what_is_not_trusted_never_runs() {
     compile(&foreign, "int foreign(void){return 1;}\n", &["-Wl,-soname,libforeign.so"]);
     compile(&bench.path(), &in_c(true), &["-Wl,--no-as-needed", foreign.to_str().unwrap()]);
     refused("a foreign library", "it needs libforeign.so");
+    // Names that only look like the C library's; the second is a path.
+    for name in ["libc-own.so", "libc.so.6/../own.so"] {
+        compile(&foreign, "int foreign(void){return 1;}\n", &[&format!("-Wl,-soname,{name}")]);
+        compile(&bench.path(), &in_c(true), &["-Wl,--no-as-needed", foreign.to_str().unwrap()]);
+        refused(name, &format!("it needs {name}; a plugin may need the C library only"));
+    }
+    for (option, tag) in
+        [("-f,own.so", "DT_AUXILIARY"), ("-F,own.so", "DT_FILTER"), ("--audit,o", "DT_AUDIT"), ("-P,o", "DT_DEPAUDIT")]
+    {
+        compile(&bench.path(), &in_c(true), &[&format!("-Wl,{option}")]);
+        refused(tag, tag);
+    }
+    compile(&bench.path(), &in_c(true).replace(r#"seam:\"1.0\""#, r#"seam:\"2.0\""#), &[]);
+    refused("another major by its manifest", "it was built for seam 2.0; this palisade has seam 1.0.0");
+    compile(&bench.path(), &in_c(true).replace(r#"seam:\"1.0\""#, r#"seam:\"one\""#), &[]);
+    refused("no version", "`one` is no version of the seam");
     compile(&bench.path(), &in_c(false), &[]);
     refused("no manifest", "no manifest");
 
@@ -160,6 +176,14 @@ fn what_is_not_trusted_never_runs() {
     std::fs::rename(bench.path(), bench.dir.join("real.so")).unwrap();
     std::os::unix::fs::symlink("real.so", bench.path()).unwrap();
     refused("a symbolic link", "is a symbolic link");
+    // So is one further up.
+    let link = PathBuf::from(format!("{}-link", bench.dir.display()));
+    std::os::unix::fs::symlink(&bench.dir, &link).unwrap();
+    let words = ["plugin", "verify", "saboteur", "--plugin-dir", link.to_str().unwrap()];
+    let ran = Run::palisade(words).who(Who::User).env("SABOTEUR_MARK", bench.mark().to_str().unwrap()).ran();
+    std::fs::remove_file(&link).unwrap();
+    ran.code(119).prints("is a symbolic link");
+    assert!(!bench.home.path().join("mark").exists());
 
     // The twin of all of them: the plugin as it should be is opened, and only then something of it runs.
     bench.put(&good);
@@ -167,6 +191,69 @@ fn what_is_not_trusted_never_runs() {
     ran.code(0);
     assert!(mark, "nothing of the good plugin ran");
     before.same();
+}
+
+/// What a refusal looks like, to the letter.
+#[test]
+fn a_refusal_says_what_where_and_what_to_do() {
+    let _alone = alone();
+    let Some(bench) = Bench::new() else { return };
+    let dir = bench.dir.display();
+    let exactly = |plugin: &str, text: &str| {
+        let ran = bench.run(plugin, "").0.code(119);
+        let said = ran.stderr.lines().filter(|line| !line.starts_with("  policy "));
+        assert_eq!(said.collect::<Vec<_>>().join("\n"), text);
+        assert!(ran.stderr.contains("policy"), "{}", ran.stderr);
+    };
+    let good = bench.good();
+    bench.put(&good);
+    let ran = bench.run("sabotuer", "").0.code(119);
+    ran.says("there is no plugin `sabotuer`").says("libpalisade_sabotuer.so in /").says("did you mean `saboteur`?");
+    bench.put(&good[..good.len() / 2]);
+    exactly(
+        "saboteur",
+        &format!(
+            "error: saboteur: it is truncated: a segment reaches past the end of the file\n  file    {dir}/{FILE}\n  \
+             help    install the plugin again, or ask its author for one that fits"
+        ),
+    );
+    bench.put(&good);
+    std::fs::set_permissions(bench.path(), std::fs::Permissions::from_mode(0o664)).unwrap();
+    exactly(
+        "saboteur",
+        &format!(
+            "error: saboteur: it is not trusted: {dir}/{FILE} can be written by others than its owner (mode 0664)\n  \
+             file    {dir}/{FILE}\n  help    chmod go-w {dir}/{FILE}, or keep the file elsewhere"
+        ),
+    );
+    bench.put(&good);
+    let ran = bench.run("saboteur", "").0.code(119);
+    assert_eq!(
+        ran.stderr,
+        format!(
+            "error: saboteur: it did not come with palisade, and may not act in the workload's process (stage build)\n  \
+             step    does nothing in the child\n  file    {dir}/{FILE}\n  \
+             help    if you trust it: palisade plugin verify saboteur --grant build --plugin-dir {dir}\n"
+        )
+    );
+}
+
+/// glibc knows a library by its name, and the name is a descriptor's number: when it was used again, the library
+/// that had been refused stood in for the next one.
+#[test]
+fn a_refused_library_does_not_stand_in_for_the_next() {
+    let _alone = alone();
+    let Some(bench) = Bench::new() else { return };
+    let good = bench.good();
+    let mut other = other_abi_stable(&good);
+    let at = other.windows(16).position(|window| window == b"name: \"saboteur\"").unwrap();
+    other[at + 7] = b'a';
+    other[at + 8] = b'a';
+    other[at + 9] = b'a';
+    std::fs::write(bench.dir.join("libpalisade_aaaoteur.so"), &other).unwrap();
+    bench.put(&good);
+    let ran = bench.palisade(&["plugin", "verify"]).ran().code(119);
+    ran.prints("aaaoteur    refused").prints("saboteur    good");
 }
 
 /// As root only root's files are trusted: a user's own plugin is nothing for root.
@@ -183,6 +270,15 @@ fn root_trusts_nobody_else() {
     bench.run("saboteur", "at: \"none-inside\"").0.code(0);
 }
 
+/// The same library with the mark of another `abi_stable`: a text, then the major and the minor version.
+fn other_abi_stable(good: &[u8]) -> Vec<u8> {
+    let magic = b"abi stable library for Rust";
+    let at = good.windows(magic.len()).position(|window| window == magic).unwrap();
+    let mut other = good.to_vec();
+    other[at + 36] += 77;
+    other
+}
+
 #[test]
 fn what_does_not_fit_is_named() {
     let _alone = alone();
@@ -194,13 +290,8 @@ fn what_does_not_fit_is_named() {
     assert!(!mark);
     compile(&bench.path(), &in_c(true), &[]);
     bench.run("saboteur", "").0.code(119).says("exports no palisade plugin");
-    // abi_stable marks its header with a text; behind it stand the major and the minor version.
-    let mut other = good.clone();
-    let magic = b"abi stable library for Rust";
-    let at = other.windows(magic.len()).position(|window| window == magic).unwrap();
-    other[at + 32..at + 40].iter_mut().for_each(|byte| *byte = byte.wrapping_add(77));
-    bench.put(&other);
-    bench.run("saboteur", "").0.code(119).says("another abi_stable");
+    bench.put(&other_abi_stable(&good));
+    bench.run("saboteur", "").0.code(119).says("another abi_stable: 0.88; this palisade has 0.11\n");
     bench.put(&good);
     bench.run("saboteur", "at: \"none-inside\"").0.code(0);
 }
@@ -221,6 +312,24 @@ fn a_plugin_of_somebody_else_acts_inside_only_where_it_was_granted() {
     changed.push(0);
     bench.put(&changed);
     bench.run("saboteur", "").0.code(119).says("did not come with palisade");
+    // Checking again changes nothing about what was granted; only the user does.
+    bench.put(&bench.good());
+    let listed = || {
+        let ran = bench.palisade(&["plugin", "list", "--json"]).ran().code(0);
+        let all: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+        all.as_array().unwrap().iter().map(|one| (one["name"].as_str().unwrap().to_owned(), one.clone())).collect()
+    };
+    let granted = |all: &std::collections::BTreeMap<String, serde_json::Value>| all["saboteur"]["granted"].to_string();
+    assert_eq!(granted(&listed()), "[]");
+    bench.grant();
+    assert_eq!(granted(&listed()), "[\"build\"]");
+    assert!(listed()["seccomp"]["granted"].is_null());
+    bench.palisade(&["plugin", "verify"]).ran().code(0).prints("granted: build");
+    bench.run("saboteur", "").0.code(0);
+    bench.palisade(&["plugin", "verify", "saboteur", "--revoke"]).ran().code(0).prints("granted: none");
+    bench.run("saboteur", "").0.code(119).says("did not come with palisade");
+    let host = bench.palisade(&["plugin", "verify", "saboteur", "--grant", "prepare"]).ran().code(2);
+    host.says("stage prepare is not in the workload's process").says("on the host a plugin needs no grant");
     // A stage that the manifest does not declare is refused whatever was granted.
     bench.put(&bench.good());
     bench.palisade(&["plugin", "verify", "saboteur", "--grant", "build,drop,seal"]).ran().code(0);
@@ -264,8 +373,38 @@ fn a_panic_an_exit_and_an_error_in_every_entry_are_told() {
         bench.run("saboteur", &section).0.code(119).says(&format!("saboteur: `{entry}` ended the process"));
     }
     // A watcher that fails ends the workload: what it watched for is no longer watched.
-    bench.run_with("saboteur", "at: \"ready\", how: \"panic\"", "sleep 30").0.code(122).says("saboteur");
+    for how in ["panic", "error"] {
+        let section = format!("at: \"ready\", how: \"{how}\"");
+        bench.run_with("saboteur", &section, "sleep 30").0.code(122).says("saboteur").says("as asked in ready");
+    }
+    let ran = bench.run_with("saboteur", "at: \"ready\", how: \"exit\"", "sleep 30").0.code(119);
+    ran.says("saboteur: `ready` ended the process");
+    before.same();
     bench.run("saboteur", "").0.code(0);
+    before.same();
+}
+
+/// An exit on the host leaves no time to undo: the kernel ends what is inside, a later launch takes away the cgroup.
+#[test]
+fn what_an_exit_leaves_is_taken_away() {
+    let _alone = alone();
+    let Some(bench) = Bench::new() else { return };
+    bench.put(&bench.good());
+    let run = |saboteur: &str| {
+        let policy = bench.home.policy(&format!(
+            "Policy(version: 1, plugins: {{\"cgroups\": (pids: (max: 50)), \"namespaces\": (pid: New), {saboteur}}})"
+        ));
+        let words = ["run", "--plugin-dir", bench.dir.to_str().unwrap(), "--policy", policy.to_str().unwrap(), "true"];
+        Run::palisade(words).who(Who::Root).ran()
+    };
+    run("").code(0);
+    let before = Leftovers::now();
+    let words = ["plugin", "verify", "saboteur", "--grant", "build", "--plugin-dir", bench.dir.to_str().unwrap()];
+    Run::palisade(words).who(Who::Root).ran().code(0);
+    run("\"saboteur\": (at: \"verify\", how: \"exit\")").code(119).says("saboteur: `verify` ended the process");
+    // A younger one could be in the making.
+    std::thread::sleep(std::time::Duration::from_millis(5100));
+    run("").code(0);
     before.same();
 }
 
@@ -298,6 +437,7 @@ fn a_probe_that_fails_is_told_by_doctor() {
         ran.stdout,
         ran.stderr
     );
+    doctor("exit").code(119).says("saboteur: `probe` ended the process");
 }
 
 #[test]
@@ -307,6 +447,16 @@ fn the_lock_is_used_and_believed_only_where_it_may() {
     bench.put(&bench.good());
     let lock = bench.home.path().join("state/palisade/plugins.lock");
     let run = || bench.run("saboteur", "").0;
+    // A run remembers what it checked; nothing of it is needed for that but the plugin.
+    assert!(!lock.exists());
+    bench.run("saboteur", "at: \"none-inside\"").0.code(0);
+    let remembered = || {
+        let ran = bench.palisade(&["plugin", "info", "saboteur", "--json"]).ran().code(0);
+        serde_json::from_str::<serde_json::Value>(&ran.stdout).unwrap()["remembered"] == true
+    };
+    assert!(lock.exists() && remembered());
+    bench.put(&bench.good());
+    assert!(!remembered());
     bench.grant();
     run().code(0);
     let text = std::fs::read_to_string(&lock).unwrap();

@@ -2,6 +2,7 @@
 //! built here, from this tree's own sources with a few words changed.
 
 use palisade_tests::{Run, Scratch, Who, built, is_root, skip, tree};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -65,12 +66,17 @@ impl Variant {
         }
         let made = Command::new(env!("CARGO"))
             .args(["build", "--offline", "--quiet", "-p", "loader", "-p", "palisade-saboteur", "--target-dir"])
-            .arg(place.join(format!("seam-target-{name}")))
+            .arg(place.join("seam-target"))
             .current_dir(&top)
             .output()
             .unwrap();
         assert!(made.status.success(), "{name}: {}", String::from_utf8_lossy(&made.stderr));
-        Self(place.join(format!("seam-target-{name}/debug")))
+        std::fs::create_dir(top.join("target")).unwrap();
+        // One target directory, so that what all of them depend on is built once; the next one overwrites these.
+        for file in ["loader", "libsaboteur.so"] {
+            std::fs::copy(place.join("seam-target/debug").join(file), top.join("target").join(file)).unwrap();
+        }
+        Self(top.join("target"))
     }
 
     fn plugin(&self) -> PathBuf {
@@ -87,22 +93,55 @@ impl Variant {
 
 /// What the palisade under test says of a plugin.
 fn run(plugin: &Path, code: i32) -> palisade_tests::Ran {
+    run_with(plugin, code, "", |_, _| {})
+}
+
+/// The same with a section, and with something done between the check of the plugin and the run.
+fn run_with(plugin: &Path, code: i32, section: &str, between: impl Fn(&Path, &Path)) -> palisade_tests::Ran {
     let scratch = Scratch::new();
     let dir = format!("/opt/palisade-test-{}-seam", std::process::id());
     drop(std::fs::remove_dir_all(&dir));
     std::fs::create_dir(&dir).unwrap();
     std::fs::copy(plugin, format!("{dir}/libpalisade_saboteur.so")).unwrap();
-    let policy = scratch.policy("Policy(version: 1, plugins: {\"saboteur\": ()})");
+    let policy = scratch.policy(&format!("Policy(version: 1, plugins: {{\"saboteur\": ({section})}})"));
     let palisade = |words: &[&str]| {
         let state = scratch.path().join("state");
         let run = Run::palisade(words.iter().copied()).who(Who::User);
         run.env("XDG_STATE_HOME", state.to_str().unwrap()).ran()
     };
     palisade(&["plugin", "verify", "saboteur", "--grant", "build", "--plugin-dir", &dir]);
+    between(Path::new(&dir), &scratch.path().join("state/palisade/plugins.lock"));
     let ran = palisade(&["run", "--plugin-dir", &dir, "--policy", policy.to_str().unwrap(), "/bin/true"]);
     std::fs::remove_dir_all(&dir).unwrap();
     ran.code(code)
 }
+
+/// Puts another plugin in the place of the one that was checked, and says in the lock that it was this one.
+fn vouch(plugin: &Path, dir: &Path, lock: &Path) {
+    let path = dir.join("libpalisade_saboteur.so");
+    std::fs::remove_file(&path).unwrap();
+    std::fs::copy(plugin, &path).unwrap();
+    let facts = std::fs::metadata(&path).unwrap();
+    let nanos = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+    let (mtime, ctime) = (nanos(facts.mtime(), facts.mtime_nsec()), nanos(facts.ctime(), facts.ctime_nsec()));
+    let mut content: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(lock).unwrap()).unwrap();
+    let identity = format!("[{},{},{},{mtime},{ctime}]", facts.dev(), facts.ino(), facts.size());
+    content["plugins"][path.to_str().unwrap()]["file"] = serde_json::from_str(&identity).unwrap();
+    std::fs::write(lock, content.to_string()).unwrap();
+}
+
+const STEP_LATER: &str =
+    "RResult<(), Failure>;\n    fn later(&self) -> u32 {\n        41\n    }\n}\n\n/// An owned [`StepObject`].";
+const CONTEXT_LATER: &str = "fn offer_cgroup(&mut self, fd: i32);\n    fn later(&self) -> u32 {\n        42\n    }\n";
+const APPLY_END: &str = "Context(context)).map(text) })\n    }\n\n    fn verify";
+const STAGE_LATER: &str = "if self.0.clone_flags != 0 { \"later\".into() } else { self.0.stage.to_string().into() }";
+/// The newer palisade asks an older plugin's steps what they do not know.
+const ASK_MORE: &str = "let facts = palisade_abi::wrap::facts(&palisade_abi::Host::default());
+            let made = (loaded.module.configure())(Default::default(), facts.clone()).into_result().unwrap();
+            let steps = made.plan(facts).into_result().unwrap();
+            assert_eq!(steps.iter().map(|step| step.later()).collect::<Vec<_>>(), [41, 41]);
+            assert_eq!(made.later(), 1);
+            ";
 
 #[test]
 fn other_versions_of_the_seam_load_or_are_named() {
@@ -122,10 +161,23 @@ fn other_versions_of_the_seam_load_or_are_named() {
             ),
             (seam, "RResult<RawIsolator, Failure>,\n}", "RResult<RawIsolator, Failure>,\n    pub later: u32,\n}"),
             ("core/abi/src/wrap.rs", "configure: configure::<P> }", "configure: configure::<P>, later: 7 }"),
+            // A step that has more to tell, asks more, and knows a stage that there is not yet.
+            (seam, "RResult<(), Failure>;\n}\n\n/// An owned [`StepObject`].", STEP_LATER),
+            (seam, "fn offer_cgroup(&mut self, fd: i32);\n", CONTEXT_LATER),
+            (
+                "core/abi/src/wrap.rs",
+                "guarded(\"apply\", || ",
+                "guarded(\"apply\", || { assert_eq!(context.later(), 42); ",
+            ),
+            ("core/abi/src/wrap.rs", "Context(context)).map(text))\n    }\n\n    fn verify", APPLY_END),
+            ("core/abi/src/wrap.rs", "self.0.stage.to_string().into()", STAGE_LATER),
+            ("loader/src/main.rs", "println!(\"loaded,", &format!("{ASK_MORE}println!(\"loaded,")),
         ],
     );
     // A newer plugin in this palisade, and this palisade's plugin in a newer one.
     run(&newer.plugin(), 0);
+    run_with(&newer.plugin(), 0, "at: \"none-inside\"", |_, _| {});
+    run_with(&newer.plugin(), 119, "at: \"flags\"", |_, _| {}).says("a step is of stage `later`");
     assert_eq!(newer.load(&ours), "loaded, seam 1.0.0, probed Ok(0)\n");
     assert_eq!(newer.load(&newer.plugin()), "loaded, seam 1.1.0, probed Ok(0)\n");
 
@@ -136,6 +188,8 @@ fn other_versions_of_the_seam_load_or_are_named() {
 
     let hidden = Variant::build("hidden", &[("core/abi/src/wrap.rs", "CheckTypeLayout::Yes", "CheckTypeLayout::No")]);
     run(&hidden.plugin(), 119).says("hides the layout of its types");
+    // The layout is not looked at where the lock says that it was: with the word of the caller's own lock it loads.
+    run_with(&ours, 0, "at: \"none-inside\"", |dir, lock| vouch(&hidden.plugin(), dir, lock));
 
     // A type that is laid out differently under the same version.
     let other = Variant::build(

@@ -6,11 +6,17 @@
 use crate::seam::PluginModule_Ref;
 use abi_stable::StableAbi;
 use abi_stable::abi_stability::check_layout_compatibility;
-use abi_stable::library::{AbiHeaderRef, IsLayoutChecked, LibHeader, ROOT_MODULE_LOADER_NAME_WITH_NUL};
+use abi_stable::library::{
+    AbiHeader, AbiHeaderRef, IsLayoutChecked, LibHeader, LibraryError, ROOT_MODULE_LOADER_NAME_WITH_NUL,
+};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use std::error::Error as _;
 use std::fmt;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::{Mutex, PoisonError};
 
 /// Why a library that could be trusted cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +25,7 @@ pub enum LoadError {
     Open(String),
     /// It exports no plugin.
     NotAPlugin,
-    /// It was built with another `abi_stable`.
+    /// It was built with another `abi_stable`: which.
     OtherAbiStable(String),
     /// Its seam has another major version: (the plugin's, palisade's).
     OtherMajor(String, String),
@@ -37,7 +43,11 @@ impl fmt::Display for LoadError {
             Self::Open(why) => write!(f, "the dynamic linker refused it: {why}"),
             Self::NotAPlugin => write!(f, "it is a shared library, but exports no palisade plugin"),
             Self::OtherAbiStable(found) => {
-                write!(f, "it was built with another abi_stable ({found})")
+                write!(
+                    f,
+                    "it was built with another abi_stable: {found}; this palisade has {}",
+                    format_of(&AbiHeader::VALUE)
+                )
             }
             Self::OtherMajor(theirs, ours) => {
                 write!(f, "it was built for seam {theirs}; this palisade has seam {ours}")
@@ -69,13 +79,13 @@ impl fmt::Debug for Loaded {
 /// Opens a plugin by fd. `layout_known`: this very file was checked before, by this very palisade, and is
 /// remembered in a place that only root or the caller can write; then the layout is not checked again.
 ///
-/// The caller must keep `file` open until every plugin is loaded: glibc tells libraries apart by their name,
-/// here `/proc/self/fd/N`, and a reused N would give the first library again.
+/// Each file that was opened stays open in this process, on a descriptor of its own (see `keep`).
 ///
 /// # Errors
 /// See [`LoadError`].
 pub fn load(file: BorrowedFd<'_>, layout_known: bool) -> Result<Loaded, LoadError> {
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let kept = keep(file).map_err(|e| LoadError::Open(e.to_string()))?;
+    let path = format!("/proc/self/fd/{kept}");
     // SAFETY: opening runs the library's constructors, which may do anything; upheld by the caller, who has
     // checked the file's owner, path, ELF structure and digest; else foreign code runs in this process.
     let library = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_LOCAL) }
@@ -89,7 +99,10 @@ pub fn load(file: BorrowedFd<'_>, layout_known: bool) -> Result<Loaded, LoadErro
         Err(_no_symbol) => return Err(LoadError::NotAPlugin),
     };
     std::mem::forget(library);
-    let header = header.upgrade().map_err(|e| LoadError::OtherAbiStable(first_line(&e.to_string())))?;
+    let header = header.upgrade().map_err(|e| match e {
+        LibraryError::InvalidAbiHeader(found) => LoadError::OtherAbiStable(format_of(&found)),
+        other => LoadError::OtherAbiStable(first_line(&other.to_string())),
+    })?;
     check_version(header)?;
     if !layout_known {
         check_layout(header)?;
@@ -99,6 +112,40 @@ pub fn load(file: BorrowedFd<'_>, layout_known: bool) -> Result<Loaded, LoadErro
     let module = unsafe { header.unchecked_layout::<PluginModule_Ref>() }
         .map_err(|e| LoadError::Start(first_line(&e.to_string())))?;
     Ok(Loaded { module, seam: header.version_strings().version.as_str() })
+}
+
+/// Keeps a library's file open for as long as this process lives, and gives the number of the descriptor.
+///
+/// glibc tells libraries apart by their name, here `/proc/self/fd/N`, and by device and inode. A number that was
+/// used again, after a library that was refused or is no longer wanted, would give that library instead of the
+/// one that was checked. So a number is never used for another file, and a file is opened once.
+fn keep(file: BorrowedFd<'_>) -> io::Result<RawFd> {
+    type Identity = (u64, u64, i64, i64);
+    static OPENED: Mutex<Vec<(Identity, File)>> = Mutex::new(Vec::new());
+    let own = File::from(file.try_clone_to_owned()?);
+    let facts = own.metadata()?;
+    let identity = (facts.dev(), facts.ino(), facts.ctime(), facts.ctime_nsec());
+    let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+    match opened.iter().find(|((dev, ino, ..), _)| (*dev, *ino) == (identity.0, identity.1)) {
+        Some((known, kept)) if *known == identity => Ok(kept.as_raw_fd()),
+        Some(_) => {
+            Err(io::Error::other("its file was changed after this process had opened it; start the process again"))
+        }
+        None => {
+            let number = own.as_raw_fd();
+            opened.push((identity, own));
+            Ok(number)
+        }
+    }
+}
+
+/// The version of `abi_stable` that a header tells of.
+fn format_of(header: &AbiHeader) -> String {
+    if header.magic_string == AbiHeader::VALUE.magic_string {
+        format!("{}.{}", header.abi_major, header.abi_minor)
+    } else {
+        "of an unknown format".to_owned()
+    }
 }
 
 /// Versions come first: the other way round a major mismatch prints 70 KB of layouts.

@@ -45,6 +45,16 @@ impl Manifest {
         if manifest.name.is_empty() || !manifest.name.chars().all(plain) {
             return Err(format!("`{}` is no plugin name: lower-case letters, digits, `-`", manifest.name));
         }
+        if manifest.seam_version().is_none() {
+            return Err(format!("`{}` is no version of the seam: `major.minor`", manifest.seam));
+        }
         Ok(manifest)
+    }
+
+    /// The seam's version, as (major, minor).
+    #[must_use]
+    pub fn seam_version(&self) -> Option<(u32, u32)> {
+        let (major, minor) = self.seam.split_once('.')?;
+        Some((major.parse().ok()?, minor.parse().ok()?))
     }
 }

@@ -190,6 +190,9 @@ pub(crate) struct PluginVerify {
     /// Holds until its file changes
     #[arg(long, value_name = "STAGE", value_delimiter = ',', requires = "name")]
     pub(crate) grant: Vec<Stage>,
+    /// Take back what was granted to it
+    #[arg(long, requires = "name", conflicts_with = "grant")]
+    pub(crate) revoke: bool,
     #[command(flatten)]
     pub(crate) plugin_dirs: PluginDirs,
     #[command(flatten)]

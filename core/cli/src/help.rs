@@ -162,6 +162,8 @@ pub(crate) const PAGES: &[Page] = &[
         examples: &[
             ("sudo palisade plugin verify", "all of them, after an installation"),
             ("palisade plugin verify seccomp", "one"),
+            ("palisade plugin verify mine --grant build --plugin-dir ~/plugins", "one of somebody else's, to be used"),
+            ("palisade plugin verify mine --revoke --plugin-dir ~/plugins", "and no longer"),
         ],
         codes: &[OK, USAGE, PLUGIN],
         notes: &[(OK, "all are good"), (PLUGIN, "one is refused")],

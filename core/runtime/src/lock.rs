@@ -44,8 +44,28 @@ struct Content {
 #[derive(Debug)]
 pub(crate) struct Lock {
     path: Option<PathBuf>,
+    owners: Vec<u32>,
     content: Content,
-    changed: bool,
+    /// What this process changed. Only that is written: another one may have changed the rest meanwhile.
+    changed: BTreeMap<String, Change>,
+}
+
+/// What became of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    /// It counts no longer until the file is checked again; its grants wait for that.
+    Stale,
+    /// The file was checked.
+    Checked,
+    /// The user decided on its grants.
+    Granted,
+}
+
+impl Entry {
+    /// The same bytes in the same file.
+    fn is_same(&self, other: &Self) -> bool {
+        (self.file, &self.sha256) == (other.file, &other.sha256)
+    }
 }
 
 impl Lock {
@@ -53,31 +73,36 @@ impl Lock {
     /// as empty: everything is checked again.
     #[must_use]
     pub(crate) fn read(path: Option<PathBuf>, host: &str, owners: &[u32]) -> Self {
-        let content = path.as_deref().and_then(|p| read(p, owners)).filter(|c| c.host == host);
+        let content = path.as_deref().map(|path| read(path, host, owners));
         let content = content.unwrap_or_else(|| Content { host: host.to_owned(), plugins: BTreeMap::new() });
-        Self { path, content, changed: false }
+        Self { path, owners: owners.to_vec(), content, changed: BTreeMap::new() }
     }
 
     /// What is remembered of the file at `path`, if it is still the same file.
     #[must_use]
     pub(crate) fn get(&self, path: &Path, facts: &FileFacts) -> Option<&Entry> {
-        let entry = self.content.plugins.get(path.to_str()?)?;
-        (entry.file == identity(facts)).then_some(entry)
+        let path = path.to_str()?;
+        let entry = self.content.plugins.get(path)?;
+        let counts = entry.file == identity(facts) && self.changed.get(path) != Some(&Change::Stale);
+        counts.then_some(entry)
     }
 
-    /// Remembers a file that passed every check.
-    pub(crate) fn put(&mut self, path: &Path, entry: Entry) {
-        if let Some(path) = path.to_str() {
-            self.content.plugins.insert(path.to_owned(), entry);
-            self.changed = true;
+    /// Remembers a file that passed every check. What was granted to the same file before stays.
+    pub(crate) fn put(&mut self, path: &Path, mut entry: Entry) {
+        let Some(path) = path.to_str() else { return };
+        if let Some(old) = self.content.plugins.get(path).filter(|old| old.is_same(&entry)) {
+            entry.granted.clone_from(&old.granted);
         }
+        self.content.plugins.insert(path.to_owned(), entry);
+        self.changed.insert(path.to_owned(), Change::Checked);
     }
 
     /// Lets a remembered file have steps in these stages, which replace those that it had.
     pub(crate) fn grant(&mut self, path: &Path, stages: &[Stage]) {
-        if let Some(entry) = path.to_str().and_then(|path| self.content.plugins.get_mut(path)) {
+        let Some(path) = path.to_str() else { return };
+        if let Some(entry) = self.content.plugins.get_mut(path) {
             entry.granted = stages.to_vec();
-            self.changed = true;
+            self.changed.insert(path.to_owned(), Change::Granted);
         }
     }
 
@@ -86,11 +111,27 @@ impl Lock {
         self.path.is_some()
     }
 
-    /// Forgets a file.
-    pub(crate) fn remove(&mut self, path: &Path) {
-        if let Some(path) = path.to_str() {
-            self.changed |= self.content.plugins.remove(path).is_some();
+    /// Forgets that a file was checked. What was granted to it comes back when it is [`put`](Self::put) again.
+    pub(crate) fn forget(&mut self, path: &Path) {
+        if let Some(path) = path.to_str().filter(|path| self.content.plugins.contains_key(*path)) {
+            self.changed.insert(path.to_owned(), Change::Stale);
         }
+    }
+
+    /// What the file holds now, with what this process changed, without files that are gone.
+    fn merged(&self, path: &Path) -> Content {
+        let mut now = read(path, &self.content.host, &self.owners);
+        for (name, change) in &self.changed {
+            let ours = self.content.plugins.get(name).filter(|_| *change != Change::Stale);
+            let theirs = now.plugins.remove(name);
+            let Some(mut entry) = ours.cloned() else { continue };
+            if let Some(theirs) = theirs.filter(|theirs| *change == Change::Checked && theirs.is_same(&entry)) {
+                entry.granted = theirs.granted;
+            }
+            now.plugins.insert(name.clone(), entry);
+        }
+        now.plugins.retain(|name, _| Path::new(name).exists());
+        now
     }
 
     /// Writes the lock if it changed. A launch does not depend on it: the error is for `plugin verify`.
@@ -98,28 +139,35 @@ impl Lock {
     /// # Errors
     /// The directory or the file could not be written.
     pub(crate) fn save(&mut self) -> std::io::Result<()> {
-        let (true, Some(path)) = (self.changed, &self.path) else { return Ok(()) };
+        let (false, Some(path)) = (self.changed.is_empty(), &self.path) else { return Ok(()) };
         let parent = path.parent().ok_or(std::io::ErrorKind::NotFound)?;
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
         // A name of our own, then a rename: a reader sees the old lock or the new one, never half of it.
         let fresh = path.with_extension(format!("lock.{}", std::process::id()));
         let written = (|| {
             let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
-            file.write_all(&serde_json::to_vec(&self.content)?)?;
+            file.write_all(&serde_json::to_vec(&self.merged(path))?)?;
             std::fs::rename(&fresh, path)
         })();
         if written.is_err() {
             // The temporary file is ours; if even that cannot be removed there is nothing left to try.
             std::fs::remove_file(&fresh).ok();
         }
-        self.changed = written.is_err();
+        if written.is_ok() {
+            self.content.plugins.retain(|name, _| self.changed.get(name) != Some(&Change::Stale));
+            self.changed.clear();
+        }
         written
     }
 }
 
-fn read(path: &Path, owners: &[u32]) -> Option<Content> {
-    let file = open_trusted(path, owners).ok()?;
-    let mut text = Vec::new();
-    std::fs::File::from(file).read_to_end(&mut text).ok()?;
-    serde_json::from_slice(&text).ok()
+fn read(path: &Path, host: &str, owners: &[u32]) -> Content {
+    let content = || -> Option<Content> {
+        let file = open_trusted(path, owners).ok()?;
+        let mut text = Vec::new();
+        std::fs::File::from(file).read_to_end(&mut text).ok()?;
+        serde_json::from_slice(&text).ok()
+    };
+    let ours = content().filter(|content| content.host == host);
+    ours.unwrap_or_else(|| Content { host: host.to_owned(), plugins: BTreeMap::new() })
 }

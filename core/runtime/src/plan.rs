@@ -55,8 +55,6 @@ pub struct Plan {
     pub(crate) facts: Facts,
     pub(crate) isolators: Vec<Configured>,
     pub(crate) process: process::Settings,
-    /// Keeps the plugins' files open and their code in place.
-    pub(crate) _held: Vec<Rc<Plugin>>,
 }
 
 impl std::fmt::Debug for Plan {
@@ -119,18 +117,7 @@ impl Plan {
         let steps = sequence.into_iter().filter_map(|i| waiting.get_mut(i)?.take()).collect();
         let files = crate::policies::files(&resolved, &sources);
         let reports = plugins.iter().map(|p| report(p)).collect();
-        Ok(Self {
-            policy,
-            steps,
-            files,
-            plugins: reports,
-            workload,
-            sources,
-            facts,
-            isolators,
-            process,
-            _held: plugins,
-        })
+        Ok(Self { policy, steps, files, plugins: reports, workload, sources, facts, isolators, process })
     }
 }
 
@@ -181,14 +168,16 @@ fn failure(plugin: &str, failure: Failure, origin: Option<palisade_model::diag::
 /// manifest.
 fn envelope(plugin: &Plugin, object: RawStep) -> Result<Planned, Trouble> {
     let manifest = &plugin.manifest;
-    let mut info =
-        read_envelope(&manifest.name, &object).map_err(|why| Trouble::new(Kind::Plugin, why).of(&manifest.name))?;
+    let file = plugin.path.display().to_string();
+    let refuse = |why: String| Trouble::new(Kind::Plugin, why).of(&manifest.name);
+    let mut info = read_envelope(&manifest.name, &object).map_err(|why| {
+        let help = "report it to the plugin's author, unless it was written for a newer palisade";
+        refuse(why).row("step", object.words().into_string()).row("file", &file).row("help", help)
+    })?;
     if !manifest.stages.contains(&info.stage) {
         let why = format!("it has a step in stage {}, which its manifest does not declare", info.stage);
-        return Err(Trouble::new(Kind::Plugin, why)
-            .of(&manifest.name)
-            .row("step", info.words)
-            .row("help", "report it to the plugin's author"));
+        let help = "report it to the plugin's author";
+        return Err(refuse(why).row("step", info.words).row("file", file).row("help", help));
     }
     let ungranted = |granted: &Vec<Stage>| info.stage.runs_in() == Place::Child && !granted.contains(&info.stage);
     if plugin.granted.as_ref().is_some_and(ungranted) {
@@ -196,14 +185,10 @@ fn envelope(plugin: &Plugin, object: RawStep) -> Result<Planned, Trouble> {
             manifest.stages.iter().filter(|s| s.runs_in() == Place::Child).map(|s| s.name()).collect();
         let why =
             format!("it did not come with palisade, and may not act in the workload's process (stage {})", info.stage);
-        return Err(Trouble::new(Kind::Plugin, why)
-            .of(&manifest.name)
-            .row("step", info.words)
-            .row("file", plugin.path.display().to_string())
-            .row(
-                "help",
-                format!("if you trust it: palisade plugin verify {} --grant {}", manifest.name, wanted.join(",")),
-            ));
+        let dir = plugin.path.parent().unwrap_or(&plugin.path).display();
+        let (name, wanted) = (&manifest.name, wanted.join(","));
+        let help = format!("if you trust it: palisade plugin verify {name} --grant {wanted} --plugin-dir {dir}");
+        return Err(refuse(why).row("step", info.words).row("file", file).row("help", help));
     }
     info.after.extend(manifest.after.keys().cloned());
     Ok(Planned { info, object })
@@ -214,7 +199,10 @@ fn envelope(plugin: &Plugin, object: RawStep) -> Result<Planned, Trouble> {
 /// # Errors
 /// A stage or a demand that palisade does not know, or flags that make no sense there.
 pub(crate) fn read_envelope(plugin: &str, object: &RawStep) -> Result<StepInfo, String> {
-    let stage: Stage = object.stage().parse()?;
+    let stage = object.stage();
+    let stage: Stage = stage
+        .parse()
+        .map_err(|_unknown: String| format!("a step is of stage `{stage}`, which this palisade does not know"))?;
     let demand = match object.demand().as_str() {
         "require" => Demand::Require,
         "degrade" => Demand::Degrade,

@@ -5,10 +5,11 @@ use crate::entries::Entries;
 use crate::error::{Kind, Trouble};
 use crate::lock::{Entry, Lock, identity};
 use crate::places::Places;
+use palisade_abi::SEAM_VERSION;
 use palisade_abi::host::{LoadError, Loaded, load};
 use palisade_abi::manifest::Manifest;
 use palisade_model::diag::suggest;
-use palisade_model::stage::Stage;
+use palisade_model::stage::{Place, Stage};
 use palisade_sys::fd::FileFacts;
 use palisade_sys::trust::{TrustError, open_trusted_dir, open_trusted_in};
 use sha2::{Digest as _, Sha256};
@@ -32,8 +33,6 @@ pub struct Plugin {
     pub(crate) granted: Option<Vec<Stage>>,
     /// Its functions.
     pub(crate) loaded: Loaded,
-    /// Kept open: see `palisade_abi::host::load`.
-    _file: OwnedFd,
 }
 
 /// A plugin's file as found, nothing of it having run.
@@ -45,6 +44,11 @@ pub struct Candidate {
     pub path: PathBuf,
     /// SHA-256 of its file.
     pub sha256: String,
+    /// Whether it passed every check before, so that a launch does not check its layout again.
+    pub remembered: bool,
+    /// Stages in the workload's process that it was granted; nothing where it needs no grant, because it came with
+    /// palisade.
+    pub granted: Option<Vec<Stage>>,
     facts: FileFacts,
     file: OwnedFd,
 }
@@ -118,19 +122,24 @@ impl Plugins {
         }
         let path = self.find(name)?;
         let (file, facts) = self.open(name, &path)?;
-        let remembered = self.lock.get(&path, &facts).cloned();
-        let known = remembered.is_some();
-        let granted = remembered.as_ref().map(|entry| entry.granted.clone()).unwrap_or_default();
-        let candidate = match remembered {
-            Some(entry) => Candidate { manifest: entry.manifest, path, sha256: entry.sha256, facts, file },
+        let candidate = match self.lock.get(&path, &facts).cloned() {
+            Some(entry) => {
+                let granted = self.granted(&path, &facts);
+                let Entry { manifest, sha256, .. } = entry;
+                Candidate { manifest, path, sha256, remembered: true, granted, facts, file }
+            }
             None => self.inspect(name, path, file, facts)?,
         };
-        let mut plugin = self.load(name, candidate, known)?;
-        let came_with_us = plugin.path.parent().is_some_and(|dir| self.own.iter().any(|own| own == dir));
-        plugin.granted = (!came_with_us).then_some(granted);
-        let plugin = Rc::new(plugin);
+        let plugin = Rc::new(self.load(name, candidate)?);
         self.loaded.insert(name.to_owned(), Rc::clone(&plugin));
         Ok(plugin)
+    }
+
+    /// What a file was granted, if it needs a grant at all.
+    fn granted(&self, path: &Path, facts: &FileFacts) -> Option<Vec<Stage>> {
+        let came_with_us = path.parent().is_some_and(|dir| self.own.iter().any(|own| own == dir));
+        let granted = || self.lock.get(path, facts).map(|entry| entry.granted.clone()).unwrap_or_default();
+        (!came_with_us).then(granted)
     }
 
     /// Checks a plugin's file without running anything of it.
@@ -144,11 +153,18 @@ impl Plugins {
     }
 
     /// Lets a plugin that did not come with palisade have steps in these stages, as long as its file stays what it
-    /// is. Stages that run on the host need no grant: there it runs with the launcher's rights anyway.
+    /// is; none takes back what it had. Stages that run on the host need no grant: there it runs with the
+    /// launcher's rights anyway.
     ///
     /// # Errors
-    /// It is missing, not trusted or does not fit, or nothing can be remembered for this user.
+    /// It is missing, not trusted or does not fit, or nothing can be remembered for this user, or a stage is none of
+    /// the child's.
     pub fn grant(&mut self, name: &str, stages: &[Stage]) -> Result<(), Trouble> {
+        if let Some(stage) = stages.iter().find(|stage| stage.runs_in() != Place::Child) {
+            return Err(Trouble::new(Kind::Usage, format!("stage {stage} is not in the workload's process"))
+                .of(name)
+                .row("help", "only build, drop and seal can be granted; on the host a plugin needs no grant"));
+        }
         let plugin = self.get(name)?;
         if !self.lock.is_kept() {
             return Err(Trouble::new(Kind::Plugin, "there is no place to remember a grant in")
@@ -160,11 +176,12 @@ impl Plugins {
         Ok(())
     }
 
-    /// Forgets what is remembered of a plugin, so that the next `get` checks all of it again.
+    /// Forgets that a plugin was checked, so that the next `get` checks all of it again. If it is the same file then,
+    /// it keeps its grants.
     pub fn forget(&mut self, name: &str) {
         self.loaded.remove(name);
         if let Ok(path) = self.find(name) {
-            self.lock.remove(&path);
+            self.lock.forget(&path);
         }
     }
 
@@ -236,30 +253,40 @@ impl Plugins {
         let mut bytes = Vec::new();
         let handle = file.try_clone().map_err(|e| refuse(e.to_string()))?;
         std::fs::File::from(handle).read_to_end(&mut bytes).map_err(|e| refuse(e.to_string()))?;
-        let text = elf::inspect(&bytes).map_err(&refuse)?;
-        let manifest = Manifest::parse(&text).map_err(|e| refuse(format!("its manifest is wrong: {e}")))?;
+        let unfit = |why| refuse(why).row("help", "install the plugin again, or ask its author for one that fits");
+        let text = elf::inspect(&bytes).map_err(unfit)?;
+        let manifest = Manifest::parse(&text).map_err(|e| unfit(format!("its manifest is wrong: {e}")))?;
         if manifest.name != name {
             return Err(refuse(format!("its file is named for `{name}`, its manifest says `{}`", manifest.name))
                 .row("help", format!("rename the file to {}", file_name(&manifest.name))));
         }
-        Ok(Candidate { manifest, sha256: sha256(&bytes), path, facts, file })
+        let ours = SEAM_VERSION.split('.').next().and_then(|major| major.parse().ok());
+        if manifest.seam_version().map(|(major, _)| major) != ours {
+            // Told before anything of it runs; the library's own word is compared when it is open.
+            let error = LoadError::OtherMajor(manifest.seam, SEAM_VERSION.to_owned());
+            return Err(refuse(error.to_string()).row("help", remedy(&error)));
+        }
+        let remembered = self.lock.get(&path, &facts).is_some();
+        let granted = self.granted(&path, &facts);
+        Ok(Candidate { manifest, sha256: sha256(&bytes), remembered, granted, path, facts, file })
     }
 
-    fn load(&mut self, name: &str, candidate: Candidate, known: bool) -> Result<Plugin, Trouble> {
-        let Candidate { manifest, path, sha256, facts, file } = candidate;
+    fn load(&mut self, name: &str, candidate: Candidate) -> Result<Plugin, Trouble> {
+        let Candidate { manifest, path, sha256, remembered, facts, file, .. } = candidate;
         let entries = Entries::begin()?;
-        let loaded = entries.call(name, "dlopen", || load(file.as_fd(), known)).map_err(|e| {
+        let loaded = entries.call(name, "dlopen", || load(file.as_fd(), remembered)).map_err(|e| {
             Trouble::new(Kind::Plugin, e.to_string())
                 .of(name)
                 .row("file", path.display().to_string())
                 .row("help", remedy(&e))
         })?;
-        if !known {
+        if !remembered {
             let manifest = Manifest { reference: String::new(), ..manifest.clone() };
             let (file, seam) = (identity(&facts), loaded.seam.to_owned());
             self.lock.put(&path, Entry { file, sha256: sha256.clone(), manifest, seam, granted: Vec::new() });
         }
-        Ok(Plugin { manifest, path, sha256, granted: None, loaded, _file: file })
+        let granted = self.granted(&path, &facts);
+        Ok(Plugin { manifest, path, sha256, granted, loaded })
     }
 }
 

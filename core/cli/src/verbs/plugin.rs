@@ -4,6 +4,7 @@ use super::{Said, show};
 use crate::args::{PluginDirs, PluginInfo, PluginList, PluginVerb, PluginVerify, PolicyDirs};
 use crate::{ask, out};
 use palisade_runtime::model::exit::ExitCode;
+use palisade_runtime::model::stage::Stage;
 use palisade_runtime::{Candidate, Kind, Palisade, Trouble};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -33,13 +34,17 @@ pub(super) fn names(palisade: &mut Palisade) -> Result<Vec<String>, Trouble> {
 }
 
 /// One plugin in a list.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Listed {
     name: String,
     version: Option<String>,
     summary: Option<String>,
     path: Option<String>,
     sha256: Option<String>,
+    /// Whether it was checked before, so that a launch does not check its layout again.
+    remembered: Option<bool>,
+    /// Stages in the workload's process that it was granted; null where it needs no grant.
+    granted: Option<Vec<Stage>>,
     /// Why it would be refused.
     error: Option<String>,
     /// The same in one line.
@@ -49,14 +54,15 @@ struct Listed {
 
 impl Listed {
     fn new(name: String, found: Result<Candidate, Trouble>) -> Self {
-        let none =
-            Self { name, version: None, summary: None, path: None, sha256: None, error: None, why: String::new() };
+        let none = Self { name, ..Self::default() };
         match found {
             Ok(found) => Self {
                 version: Some(found.manifest.version),
                 summary: Some(found.manifest.summary),
                 path: Some(found.path.display().to_string()),
                 sha256: Some(found.sha256),
+                remembered: Some(found.remembered),
+                granted: found.granted,
                 ..none
             },
             Err(trouble) => Self { error: Some(trouble.to_string()), why: trouble.message, ..none },
@@ -92,7 +98,8 @@ fn info(args: &PluginInfo) -> Result<Said, Trouble> {
     if args.form.json {
         let path = found.path.display().to_string();
         return Said::json(&serde_json::json!({
-            "path": path, "sha256": found.sha256, "manifest": found.manifest,
+            "path": path, "sha256": found.sha256, "remembered": found.remembered, "granted": found.granted,
+            "manifest": found.manifest,
         }));
     }
     Ok(Said::text(out::clean(&description(&found))))
@@ -107,6 +114,9 @@ fn description(found: &Candidate) -> String {
     show::line(&mut text, format_args!("sha256   {}", found.sha256));
     let stages: Vec<&str> = manifest.stages.iter().map(|stage| stage.name()).collect();
     show::line(&mut text, format_args!("stages   {}", stages.join(", ")));
+    if let Some(granted) = &found.granted {
+        show::line(&mut text, format_args!("granted  {}", stages_or_none(granted)));
+    }
     table(&mut text, "comes after", &manifest.after);
     table(&mut text, "privileges of the launcher", &manifest.privileges);
     table(&mut text, "kernel features, and the first Linux that has them", &manifest.kernel);
@@ -139,11 +149,11 @@ fn verify(args: &PluginVerify) -> Result<Said, Trouble> {
         Some(name) => vec![name.clone()],
         None => names(&mut palisade)?,
     };
-    let all: Vec<Listed> = names.into_iter().map(|name| check(&mut palisade, name)).collect();
-    if let Some(name) =
-        args.name.as_ref().filter(|_| !args.grant.is_empty() && all.iter().all(|one| one.error.is_none()))
-    {
+    let mut all: Vec<Listed> = names.into_iter().map(|name| check(&mut palisade, name)).collect();
+    let decides = args.revoke || !args.grant.is_empty();
+    if let Some(name) = args.name.as_ref().filter(|_| decides && all.iter().all(|one| one.error.is_none())) {
         palisade.plugins().grant(name, &args.grant)?;
+        all = vec![Listed::new(name.clone(), palisade.plugins().candidate(name))];
     }
     if let Err(error) = palisade.plugins().remember() {
         out::stderr(&format!("palisade: the result is not remembered, every launch checks again: {error}\n"));
@@ -157,7 +167,11 @@ fn verify(args: &PluginVerify) -> Result<Said, Trouble> {
     for one in &all {
         let digest = one.sha256.as_deref().unwrap_or_default();
         match &one.error {
-            None => show::line(&mut text, format_args!("{:width$}  good     sha256:{digest}", one.name)),
+            None => {
+                let granted = one.granted.as_ref().map(|granted| format!("  granted: {}", stages_or_none(granted)));
+                let granted = granted.unwrap_or_default();
+                show::line(&mut text, format_args!("{:width$}  good     sha256:{digest}{granted}", one.name));
+            }
             Some(error) => {
                 show::line(&mut text, format_args!("{:width$}  refused\n{error}", one.name));
             }
@@ -170,6 +184,11 @@ fn verify(args: &PluginVerify) -> Result<Said, Trouble> {
 fn check(palisade: &mut Palisade, name: String) -> Listed {
     let plugins = palisade.plugins();
     plugins.forget(&name);
-    let found = plugins.candidate(&name).and_then(|found| plugins.get(&name).map(|_loaded| found));
+    let found = plugins.get(&name).and_then(|_loaded| plugins.candidate(&name));
     Listed::new(name, found)
+}
+
+fn stages_or_none(stages: &[Stage]) -> String {
+    let names: Vec<&str> = stages.iter().map(|stage| stage.name()).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(",") }
 }
