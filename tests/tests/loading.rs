@@ -154,7 +154,7 @@ fn what_is_not_trusted_never_runs() {
         refused(tag, tag);
     }
     compile(&bench.path(), &in_c(true).replace(r#"seam:\"1.0\""#, r#"seam:\"2.0\""#), &[]);
-    refused("another major by its manifest", "it was built for seam 2.0; this palisade has seam 1.0.0");
+    refused("another major by its manifest", "it was built for seam 2.0; this palisade has seam 1.1.0");
     compile(&bench.path(), &in_c(true).replace(r#"seam:\"1.0\""#, r#"seam:\"one\""#), &[]);
     refused("no version", "`one` is no version of the seam");
     compile(&bench.path(), &in_c(false), &[]);

@@ -135,6 +135,21 @@ const STEP_LATER: &str =
 const CONTEXT_LATER: &str = "fn offer_cgroup(&mut self, fd: i32);\n    fn later(&self) -> u32 {\n        42\n    }\n";
 const APPLY_END: &str = "Context(context)).map(text) })\n    }\n\n    fn verify";
 const STAGE_LATER: &str = "if self.0.clone_flags != 0 { \"later\".into() } else { self.0.stage.to_string().into() }";
+const SAMPLE: &str = "    /// The figures so far, while the workload runs. Since seam 1.1.
+    fn sample(&mut self) -> RResult<RVec<Tuple2<RString, u64>>, Failure> {
+        RResult::ROk(RVec::new())
+    }
+";
+const SAMPLE_SHELL: &str = "
+    fn sample(&mut self) -> RResult<RVec<Tuple2<RString, u64>>, Failure> {
+        guarded(\"sample\", || Ok(raw_figures(self.0.sample()?)))
+    }
+";
+const COLLECT: &str =
+    "    /// Finds what runs that are over left on this host, and removes it if asked to. Since seam 1.1.
+    #[sabi(missing_field(option))]
+    pub collect: extern \"C\" fn(RawFacts, bool) -> RResult<RVec<RawLeft>, Failure>,
+";
 /// The newer palisade asks an older plugin's steps what they do not know.
 const ASK_MORE: &str = "let facts = palisade_abi::wrap::facts(&palisade_abi::Host::default());
             let made = (loaded.module.configure())(Default::default(), facts.clone()).into_result().unwrap();
@@ -153,14 +168,14 @@ fn other_versions_of_the_seam_load_or_are_named() {
     let newer = Variant::build(
         "newer",
         &[
-            ("core/abi/Cargo.toml", "version = \"1.0.0\"", "version = \"1.1.0\""),
+            ("core/abi/Cargo.toml", "version = \"1.1.0\"", "version = \"1.2.0\""),
             (
                 seam,
-                "RResult<RawFinish, Failure>;\n",
-                "RResult<RawFinish, Failure>;\n    fn later(&self) -> u32 {\n        1\n    }\n",
+                "RResult::ROk(RVec::new())\n    }\n",
+                "RResult::ROk(RVec::new())\n    }\n    fn later(&self) -> u32 {\n        1\n    }\n",
             ),
-            (seam, "RResult<RawIsolator, Failure>,\n}", "RResult<RawIsolator, Failure>,\n    pub later: u32,\n}"),
-            ("core/abi/src/wrap.rs", "configure: configure::<P> }", "configure: configure::<P>, later: 7 }"),
+            (seam, "RResult<RVec<RawLeft>, Failure>,\n}", "RResult<RVec<RawLeft>, Failure>,\n    pub later: u32,\n}"),
+            ("core/abi/src/wrap.rs", "collect: collect::<P> }", "collect: collect::<P>, later: 7 }"),
             // A step that has more to tell, asks more, and knows a stage that there is not yet.
             (seam, "RResult<(), Failure>;\n}\n\n/// An owned [`StepObject`].", STEP_LATER),
             (seam, "fn offer_cgroup(&mut self, fd: i32);\n", CONTEXT_LATER),
@@ -178,13 +193,30 @@ fn other_versions_of_the_seam_load_or_are_named() {
     run(&newer.plugin(), 0);
     run_with(&newer.plugin(), 0, "at: \"none-inside\"", |_, _| {});
     run_with(&newer.plugin(), 119, "at: \"flags\"", |_, _| {}).says("a step is of stage `later`");
-    assert_eq!(newer.load(&ours), "loaded, seam 1.0.0, probed Ok(0)\n");
-    assert_eq!(newer.load(&newer.plugin()), "loaded, seam 1.1.0, probed Ok(0)\n");
+    assert_eq!(newer.load(&ours), "loaded, seam 1.1.0, probed Ok(0)\n");
+    assert_eq!(newer.load(&newer.plugin()), "loaded, seam 1.2.0, probed Ok(0)\n");
 
-    let major = Variant::build("major", &[("core/abi/Cargo.toml", "version = \"1.0.0\"", "version = \"2.0.0\"")]);
-    let ran = run(&major.plugin(), 119).says("it was built for seam 2.0.0; this palisade has seam 1.0.0");
+    // A plugin that was built before there was anything to sample or to collect.
+    let older = Variant::build(
+        "older",
+        &[
+            ("core/abi/Cargo.toml", "version = \"1.1.0\"", "version = \"1.0.0\""),
+            (seam, SAMPLE, ""),
+            (seam, COLLECT, ""),
+            ("core/abi/src/wrap.rs", SAMPLE_SHELL, ""),
+            ("core/abi/src/wrap.rs", ", collect: collect::<P> }", " }"),
+        ],
+    );
+    let gc = |dir: &Path, _: &Path| {
+        Run::palisade(["gc", "--dry-run", "--plugin-dir", dir.to_str().unwrap()]).ran().code(0);
+    };
+    run_with(&older.plugin(), 0, "at: \"none-inside\"", gc);
+    assert_eq!(older.load(&ours), "loaded, seam 1.1.0, probed Ok(0)\n");
+
+    let major = Variant::build("major", &[("core/abi/Cargo.toml", "version = \"1.1.0\"", "version = \"2.0.0\"")]);
+    let ran = run(&major.plugin(), 119).says("it was built for seam 2.0.0; this palisade has seam 1.1.0");
     assert!(ran.stderr.len() < 1000, "{} bytes", ran.stderr.len());
-    assert!(major.load(&ours).starts_with("refused: it was built for seam 1.0.0; this palisade has seam 2.0.0"));
+    assert!(major.load(&ours).starts_with("refused: it was built for seam 1.1.0; this palisade has seam 2.0.0"));
 
     let hidden = Variant::build("hidden", &[("core/abi/src/wrap.rs", "CheckTypeLayout::Yes", "CheckTypeLayout::No")]);
     run(&hidden.plugin(), 119).says("hides the layout of its types");

@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::seam::RawContext;
-use crate::told::{Finding, Finish};
+use crate::told::{Finding, Finish, Left};
 use palisade_model::diag::Origin;
 use palisade_model::layer::Layered;
 use palisade_model::plan::Demand;
@@ -25,6 +25,15 @@ pub trait Plugin: 'static {
     /// # Errors
     /// A policy error where the configuration makes no sense.
     fn configure(config: Self::Config, host: &Host) -> Result<Box<dyn Isolator>, Error>;
+
+    /// Finds what launchers that were killed left on this host, and removes it where `remove` says so. What a run
+    /// that goes on needs must not be among it, whoever looks, and from whichever namespace. `palisade gc` asks.
+    ///
+    /// # Errors
+    /// The host could not be looked at. What could not be removed is no error, but told with its reason.
+    fn collect(_host: &Host, _remove: bool) -> Result<Vec<Left>, Error> {
+        Ok(Vec::new())
+    }
 }
 
 /// A plugin configured for one launch.
@@ -46,6 +55,15 @@ pub trait Isolator {
     /// Ends the launch: a watcher that fails no longer watches.
     fn ready(&mut self, _fd: i32) -> Result<(), Error> {
         Ok(())
+    }
+
+    /// Says what was used so far, while the workload runs: counters, and what is only true now. Asked a few times a
+    /// second at most, and only where somebody wants to know.
+    ///
+    /// # Errors
+    /// Reported once; the workload goes on, and this isolator is not asked again.
+    fn sample(&mut self) -> Result<Vec<(String, u64)>, Error> {
+        Ok(Vec::new())
     }
 
     /// Says what was used and which limits were hit, after the workload ended and before anything is undone.

@@ -100,6 +100,15 @@ pub struct RawFinish {
     pub hits: RVec<RawHit>,
 }
 
+/// What a run that is over left on the host.
+#[repr(C)]
+#[derive(StableAbi, Clone, Debug)]
+pub struct RawLeft {
+    pub what: RString,
+    pub removed: bool,
+    pub why: RString,
+}
+
 /// What palisade lends to a step while it runs.
 #[sabi_trait]
 pub trait ContextObject {
@@ -158,6 +167,10 @@ pub trait IsolatorObject {
     /// The workload has ended; nothing is undone yet.
     #[sabi(last_prefix_field)]
     fn finish(&mut self) -> RResult<RawFinish, Failure>;
+    /// The figures so far, while the workload runs. Since seam 1.1.
+    fn sample(&mut self) -> RResult<RVec<Tuple2<RString, u64>>, Failure> {
+        RResult::ROk(RVec::new())
+    }
 }
 
 /// An owned [`IsolatorObject`].
@@ -174,6 +187,9 @@ pub struct PluginModule {
     /// Turns the policy's layers into an isolator.
     #[sabi(last_prefix_field)]
     pub configure: extern "C" fn(RVec<RawLayer>, RawFacts) -> RResult<RawIsolator, Failure>,
+    /// Finds what runs that are over left on this host, and removes it if asked to. Since seam 1.1.
+    #[sabi(missing_field(option))]
+    pub collect: extern "C" fn(RawFacts, bool) -> RResult<RVec<RawLeft>, Failure>,
 }
 
 impl RootModule for PluginModule_Ref {

@@ -26,6 +26,17 @@ pub struct Finding {
     pub remedy: String,
 }
 
+/// What a run that is over left on the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// What it is and where, in one line.
+    pub what: String,
+    /// Whether it is gone now.
+    pub removed: bool,
+    /// Why it could not be removed; empty where it was, or was not to be.
+    pub why: String,
+}
+
 /// What an isolator says when the workload has ended.
 #[derive(Clone, Debug, Default)]
 pub struct Finish {

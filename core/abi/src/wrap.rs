@@ -5,7 +5,7 @@ use crate::error::{Error, ErrorKind};
 use crate::sdk::{Context, Evidence, Host, Isolator, Plugin, Step};
 use crate::seam::{
     ContextObject_TO, Failure, IsolatorObject, IsolatorObject_TO, PluginModule, PluginModule_Ref, RawContext, RawFacts,
-    RawFinding, RawFinish, RawHit, RawIsolator, RawLayer, RawOrigin, RawStep, StepObject, StepObject_TO,
+    RawFinding, RawFinish, RawHit, RawIsolator, RawLayer, RawLeft, RawOrigin, RawStep, StepObject, StepObject_TO,
 };
 use crate::told::{Finding, Finish, Support};
 use abi_stable::library::{CheckTypeLayout, LibHeader, RootModuleResult};
@@ -67,7 +67,7 @@ pub fn module<P: Plugin>() -> PluginModule_Ref {
         let text = format!("{}{}", place.unwrap_or_default(), payload_text(info.payload()));
         PANIC.with(|last| *last.borrow_mut() = text);
     }));
-    PluginModule { probe: probe::<P>, configure: configure::<P> }.leak_into_prefix()
+    PluginModule { probe: probe::<P>, configure: configure::<P>, collect: collect::<P> }.leak_into_prefix()
 }
 
 /// The library header that [`crate::export_plugin!`] exports.
@@ -93,6 +93,13 @@ fn raw_finding(finding: Finding) -> RawFinding {
         detail: finding.detail.into(),
         remedy: finding.remedy.into(),
     }
+}
+
+extern "C" fn collect<P: Plugin>(facts: RawFacts, remove: bool) -> RResult<RVec<RawLeft>, Failure> {
+    guarded("collect", || {
+        let left = P::collect(&host(facts), remove)?.into_iter();
+        Ok(left.map(|one| RawLeft { what: one.what.into(), removed: one.removed, why: one.why.into() }).collect())
+    })
 }
 
 extern "C" fn configure<P: Plugin>(layers: RVec<RawLayer>, facts: RawFacts) -> RResult<RawIsolator, Failure> {
@@ -140,11 +147,19 @@ impl IsolatorObject for IsolatorShell {
     fn finish(&mut self) -> RResult<RawFinish, Failure> {
         guarded("finish", || self.0.finish().map(raw_finish))
     }
+
+    fn sample(&mut self) -> RResult<RVec<Tuple2<RString, u64>>, Failure> {
+        guarded("sample", || Ok(raw_figures(self.0.sample()?)))
+    }
+}
+
+fn raw_figures(figures: Vec<(String, u64)>) -> RVec<Tuple2<RString, u64>> {
+    figures.into_iter().map(|(k, v)| Tuple2(k.into(), v)).collect()
 }
 
 fn raw_finish(finish: Finish) -> RawFinish {
     RawFinish {
-        figures: finish.figures.into_iter().map(|(k, v)| Tuple2(k.into(), v)).collect(),
+        figures: raw_figures(finish.figures),
         hits: finish
             .hits
             .into_iter()

@@ -21,6 +21,7 @@ pub(crate) enum Verb {
     Run(Run),
     Plan(Plan),
     Doctor(Doctor),
+    Gc(Gc),
     #[command(subcommand)]
     Policy(PolicyVerb),
     #[command(subcommand)]
@@ -73,6 +74,22 @@ pub(crate) struct Doctor {
     /// Only these plugins
     #[arg(value_name = "PLUGIN")]
     pub(crate) plugins: Vec<String>,
+    #[command(flatten)]
+    pub(crate) plugin_dirs: PluginDirs,
+    #[command(flatten)]
+    pub(crate) form: Form,
+}
+
+/// Remove what runs that were killed have left behind
+///
+/// A launcher that ends undoes all that it did; one that is killed by SIGKILL cannot. Asks every plugin for what no
+/// living run owns, ends the processes that are still inside, and removes it. Nothing of a run that goes on is
+/// touched, whoever started it.
+#[derive(Debug, Args)]
+pub(crate) struct Gc {
+    /// Only say what there is
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) plugin_dirs: PluginDirs,
     #[command(flatten)]

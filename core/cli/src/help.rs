@@ -95,6 +95,20 @@ pub(crate) const PAGES: &[Page] = &[
         files: PLUGIN_FILES,
     },
     Page {
+        path: &["gc"],
+        examples: &[
+            ("sudo palisade gc", "what is root's can be removed by root only"),
+            ("palisade gc --dry-run --json", "what there is, for a program"),
+        ],
+        codes: &[OK, USAGE, PLUGIN, HOST],
+        notes: &[
+            (OK, "nothing is left, or nothing was to be removed"),
+            (PLUGIN, "a plugin could not be asked"),
+            (HOST, "something is left that could not be removed"),
+        ],
+        files: PLUGIN_FILES,
+    },
+    Page {
         path: &["policy"],
         examples: &[("palisade policy list", ""), ("palisade policy show untrusted", "")],
         codes: &[OK, USAGE, POLICY],

@@ -8,7 +8,7 @@ use crate::plan::{Parts, Plan};
 use crate::plugins::Plugins;
 use crate::policies::{self, Listed, Policy};
 use crate::workload::Workload;
-use palisade_abi::wrap;
+use palisade_abi::{Left, wrap};
 use palisade_model::diag::Sources;
 use palisade_model::resolve::Resolved;
 use palisade_model::vars::Vars;
@@ -159,6 +159,25 @@ impl Palisade {
             remedy: raw.remedy.into_string(),
         };
         Ok(findings.into_iter().map(finding).collect())
+    }
+
+    /// Has a plugin find what runs that are over left on this host, and remove it where `remove` says so.
+    ///
+    /// # Errors
+    /// The plugin cannot be loaded, or could not look.
+    pub fn collect(&mut self, plugin: &str, remove: bool) -> Result<Vec<Left>, Trouble> {
+        let loaded: Rc<_> = self.plugins.get(plugin)?;
+        // A plugin of seam 1.0 knows of nothing that it could leave.
+        let Some(collect) = loaded.loaded.module.collect() else { return Ok(Vec::new()) };
+        let host = self.facts.host(&BTreeMap::new());
+        let answer = Entries::begin()?.call(plugin, "collect", || collect(wrap::facts(&host), remove)).into_result();
+        let left = answer.map_err(|f| Trouble::from_plugin(plugin, f.into(), None, &Sources::default()))?;
+        let one = |raw: palisade_abi::seam::RawLeft| Left {
+            what: raw.what.into_string(),
+            removed: raw.removed,
+            why: raw.why.into_string(),
+        };
+        Ok(left.into_iter().map(one).collect())
     }
 }
 

@@ -1,16 +1,16 @@
 //! One cgroup of one launch: made fresh, written, read back, removed with all that is still in it.
 
 use crate::layout::{Place, Version};
-use crate::sweep::sweep;
+use crate::owner;
+use crate::setting::{Check, Setting};
 use palisade_abi::Error;
 use palisade_abi::ErrorContext as _;
 use palisade_sys::procfs::{CgroupEntry, Proc};
 use palisade_sys::{Errno, fd, mount, process};
-use std::fmt::Display;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -20,52 +20,6 @@ const MAGIC: [i64; 2] = [0x27_e0eb, 0x6367_7270];
 /// in the kernel.
 const PATIENCE: Duration = Duration::from_secs(5);
 const SIGKILL: i32 = 9;
-/// The kernel rounds sizes down to its pages, which are at most this large.
-const LARGEST_PAGE: u64 = 65_536;
-
-/// How a value is compared with what the kernel says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Check {
-    /// The same text.
-    Exactly,
-    /// This many bytes, rounded down to a page.
-    Bytes(u64),
-}
-
-/// A file of a cgroup and what is to be in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Setting {
-    pub(crate) file: &'static str,
-    pub(crate) value: String,
-    check: Check,
-    /// Only checked: a fresh cgroup has it.
-    given: bool,
-    /// The file exists only where the kernel counts swap; how much swap it allows.
-    pub(crate) swap: Option<u64>,
-}
-
-impl Setting {
-    pub(crate) fn new(file: &'static str, value: impl Display, check: Check) -> Self {
-        Self { file, value: value.to_string(), check, given: false, swap: None }
-    }
-
-    pub(crate) fn unwritten(self) -> Self {
-        Self { given: true, ..self }
-    }
-
-    pub(crate) fn of_swap(self, bytes: u64) -> Self {
-        Self { swap: Some(bytes), ..self }
-    }
-
-    fn fits(&self, found: &str) -> bool {
-        match self.check {
-            Check::Exactly => found == self.value,
-            Check::Bytes(asked) => {
-                found.parse::<u64>().is_ok_and(|found| found <= asked && asked - found < LARGEST_PAGE)
-            }
-        }
-    }
-}
 
 /// A cgroup that this launch made.
 #[derive(Debug)]
@@ -73,8 +27,10 @@ pub(crate) struct Group {
     pub(crate) place: Place,
     name: String,
     base: OwnedFd,
-    dir: OwnedFd,
-    /// v1: the file by which a thread moves itself, opened while the host's rights are there.
+    /// Locked: see `owner`.
+    dir: File,
+    /// The file by which a process moves itself, where it is not born inside; opened while the host's rights are
+    /// there.
     tasks: Option<File>,
 }
 
@@ -93,15 +49,12 @@ impl Group {
             fd::write_at(&base, "cgroup.subtree_control", plus.join(" ").as_bytes())
                 .doing(|| format!("cannot enable controllers for the children of {at}"))?;
         }
-        sweep(&base);
-        fd::mkdir_at(&base, name, 0o755).doing(|| format!("cannot make a cgroup in {at}"))?;
-        let opened = fd::open_at(&base, name, fd::O_RDONLY | fd::O_DIRECTORY | fd::O_NOFOLLOW).and_then(|dir| {
-            let moves = place.version == Version::V1;
-            let tasks = moves.then(|| fd::open_at(&dir, "tasks", fd::O_WRONLY | fd::O_NOFOLLOW)).transpose()?;
-            Ok((dir, tasks.map(File::from)))
-        });
-        match opened {
-            Ok((dir, tasks)) => Ok(Self { place: place.clone(), name: name.to_owned(), base, dir, tasks }),
+        owner::sweep(&base);
+        let dir = owner::make(&base, name).doing(|| format!("cannot make a cgroup in {at}"))?;
+        let tasks = place.moves_by().map(|file| fd::open_at(&dir, file, fd::O_WRONLY | fd::O_NOFOLLOW).map(File::from));
+        let tasks = tasks.transpose();
+        match tasks {
+            Ok(tasks) => Ok(Self { place: place.clone(), name: name.to_owned(), base, dir, tasks }),
             Err(error) => {
                 let removed = fd::rmdir_at(&base, name);
                 let message = format!("cannot open the cgroup {name} in {at}, which was just made");
@@ -110,6 +63,19 @@ impl Group {
                 failed
             }
         }
+    }
+
+    /// One that a launcher left behind, to be removed. `dir` is locked.
+    pub(crate) fn found(above: &Path, name: String, base: OwnedFd, dir: File) -> Self {
+        let place = Place {
+            version: Version::V2,
+            controllers: Vec::new(),
+            accounting: false,
+            dir: above.to_owned(),
+            path: above.to_owned(),
+            enable: Vec::new(),
+        };
+        Self { place, name, base, dir, tasks: None }
     }
 
     pub(crate) fn fd(&self) -> i32 {
@@ -122,21 +88,52 @@ impl Group {
 
     /// Writes a setting and reads it back.
     pub(crate) fn set(&self, setting: &Setting) -> Result<String, Error> {
-        if !setting.given {
-            fd::write_at(&self.dir, setting.file, setting.value.as_bytes())
-                .doing(|| format!("cannot set {} to {}", setting.file, setting.value))?;
+        if setting.given {
+            return self.check(setting);
         }
+        let (file, value) = (
+            setting.file.as_ref(),
+            match setting.check {
+                Check::Inherited => fd::read_to_string_at(&self.base, &*setting.value)
+                    .doing(|| format!("cannot read {} of the cgroup above", setting.value))?,
+                _ => setting.value.clone(),
+            },
+        );
+        let written = fd::write_at(&self.dir, file, value.trim_end().as_bytes());
+        if let Err(error) = &written
+            && matches!(error.kind(), Errno::ENOENT | Errno::EOPNOTSUPP)
+        {
+            let message = format!("this kernel has no {file}, cgroup {}", self.place.version.name());
+            return Err(Error::host(message).call(error.to_string(), error.errno()).help(needs(file)));
+        }
+        written.doing(|| format!("cannot set {file} to {}", value.trim_end()))?;
         self.check(setting)
     }
 
     /// Says what the kernel has; another value than the one asked for is an error.
     pub(crate) fn check(&self, setting: &Setting) -> Result<String, Error> {
-        let text = self.read(setting.file).doing(|| format!("cannot read back {}", setting.file))?;
+        let (file, value) = (setting.file.as_ref(), &setting.value);
+        if setting.check == Check::Elsewhere {
+            return Ok(format!("wrote {value} to {file}"));
+        }
+        let text = self.read(file).doing(|| format!("cannot read back {file}"))?;
         let found = text.trim_end();
         if setting.fits(found) {
-            return Ok(format!("{} = {found}", setting.file));
+            return Ok(format!("{file} = {}", found.replace('\n', "; ")));
         }
-        Err(Error::setup(format!("{} should be {}, and the kernel says {found}", setting.file, setting.value)))
+        let error = Error::setup(format!("{file} should be {value}, and the kernel says {found}"));
+        Err(if file.starts_with("cpuset.") {
+            error.help(
+                "the CPUs and nodes must be online, be those of the cgroup above, and for a partition nobody else's",
+            )
+        } else {
+            error
+        })
+    }
+
+    /// What v2 programs of devices are attached to, and where the cgroups above begin.
+    pub(crate) const fn dir(&self) -> &File {
+        &self.dir
     }
 
     /// Whether the kernel has a file for this cgroup.
@@ -144,16 +141,16 @@ impl Group {
         fd::fstat_at(&self.dir, file).is_ok()
     }
 
-    /// v1: moves the calling process, which has one thread, in.
+    /// Moves the calling process, which has one thread, in.
     ///
-    /// A thread that moves itself through `tasks` is spared the grace period of about 10 ms that every other move
+    /// v1: a thread that moves itself through `tasks` is spared the grace period of about 10 ms that every other move
     /// into a v1 cgroup waits for. Since: 5.15; before that it waits, too.
     pub(crate) fn join(&self) -> Result<(), Error> {
         let Some(mut tasks) = self.tasks.as_ref() else {
             return Ok(());
         };
         tasks.write_all(b"0").map_err(|e| {
-            let error = palisade_sys::Error::from_io(&e, "write(\"tasks\", \"0\")");
+            let error = palisade_sys::Error::from_io(&e, "write(cgroup, \"0\")");
             Error::setup(format!("cannot move into {}", self.path().display())).call(error.to_string(), error.errno())
         })
     }
@@ -165,7 +162,7 @@ impl Group {
 
     /// Compares with the cgroups of a process.
     pub(crate) fn holds(&self, entries: &[CgroupEntry], pid: i32) -> Result<String, Error> {
-        let first = self.place.controllers.first().map_or("", |c| c.name());
+        let first = self.place.controllers.first().map_or("", |c| c.v1_name());
         let entry = entries.iter().find(|entry| match self.place.version {
             Version::V1 => entry.controllers.iter().any(|name| name == first),
             Version::V2 => entry.hierarchy == 0,
@@ -227,7 +224,7 @@ impl Group {
             place: Place { path: self.path(), ..self.place.clone() },
             name: name.to_owned(),
             base: fd::dup_cloexec(&self.dir)?,
-            dir: fd::open_at(&self.dir, name, fd::O_RDONLY | fd::O_DIRECTORY | fd::O_NOFOLLOW)?,
+            dir: fd::open_at(&self.dir, name, fd::O_RDONLY | fd::O_DIRECTORY | fd::O_NOFOLLOW)?.into(),
             tasks: None,
         })
     }
@@ -264,22 +261,15 @@ pub(crate) fn cgroups_of(pid: i32) -> Result<Vec<CgroupEntry>, Error> {
     Ok(palisade_sys::procfs::parse_cgroups(&text.doing(|| format!("cannot read the cgroups of process {pid}"))?))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_size_may_be_rounded_down_to_a_page_and_no_further() {
-        let setting = Setting::new("memory.max", 1_000_000, Check::Bytes(1_000_000));
-        assert!(setting.fits("999424") && setting.fits("1000000"));
-        for wrong in ["1003520", "900000", "max", "9223372036854771712", ""] {
-            assert!(!setting.fits(wrong), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn other_values_must_be_the_same() {
-        let setting = Setting::new("cpu.max", "50000 100000", Check::Exactly);
-        assert!(setting.fits("50000 100000") && !setting.fits("max 100000"));
+/// What a file is there with. Linux: Documentation/admin-guide/cgroup-v2.rst.
+fn needs(file: &str) -> &'static str {
+    match file {
+        "cpu.max.burst" => "it is there from Linux 5.14, in the cpu controller",
+        "cpu.idle" => "it is there from Linux 5.15, in the cpu controller",
+        "memory.zswap.max" => "it is there from Linux 5.19, built with CONFIG_ZSWAP",
+        "io.weight" => "it is there with CONFIG_BLK_CGROUP_IOCOST; with the BFQ scheduler it is io.bfq.weight",
+        "io.latency" => "it is there with CONFIG_BLK_CGROUP_IOLATENCY",
+        "cpuset.cpus.partition" => "it is there from Linux 5.0, in the cpuset controller",
+        _ => "leave the limit out of the policy, or run it on a kernel that was built with it",
     }
 }

@@ -3,7 +3,8 @@
 use crate::config::Config;
 use crate::group::Group;
 use crate::layout::{self, Layout, Place, Version};
-use crate::limits::{Controller, Kind, Limit, limits, names};
+use crate::limits::{Controller, Kind, Limit, names};
+use crate::section::limits;
 use crate::steps::{Join, Make, Set};
 use crate::{usage, v1, v2};
 use palisade_abi::ErrorContext as _;
@@ -53,7 +54,7 @@ impl Cgroup {
     fn steps(&self, room: Room) -> Result<Vec<Step>, Error> {
         let mut steps = Vec::new();
         let origin = self.limits.first().and_then(|limit| limit.origin);
-        let moved = room.places.iter().any(|place| place.version == Version::V1);
+        let moved = room.places.iter().any(|place| place.moves_by().is_some());
         if !room.places.is_empty() {
             let make = Make { places: room.places.clone(), name: self.name.clone(), groups: Rc::clone(&self.groups) };
             let why = "limits must be there before the process is; a fresh cgroup carries nobody else's";
@@ -64,7 +65,7 @@ impl Cgroup {
                 Some(error) if self.demand == Demand::Require => return Err(error.at(limit.origin)),
                 Some(error) => Step::run(Stage::Prepare, limit.words(), move |_| Err::<String, _>(error.clone())),
                 None => {
-                    let set = Set { limit: *limit, groups: Rc::clone(&self.groups) };
+                    let set = Set::new(limit.clone(), Rc::clone(&self.groups));
                     Step::new(Stage::Prepare, limit.words(), set)
                 }
             };
@@ -91,7 +92,7 @@ fn lacking(limit: &Limit, room: &Room) -> Option<Error> {
     let place = room.places.iter().find(|place| place.controllers.contains(&limit.controller))?;
     match place.version {
         Version::V1 => v1::settings(limit).err(),
-        Version::V2 => None,
+        Version::V2 => v2::settings(limit).err(),
     }
 }
 
@@ -161,6 +162,10 @@ impl Isolator for Cgroup {
         self.steps(room(&wanted, self.parent.as_deref())?)
     }
 
+    fn sample(&mut self) -> Result<Vec<(String, u64)>, Error> {
+        usage::sample(&self.groups.borrow())
+    }
+
     fn finish(&mut self) -> Result<Finish, Error> {
         usage::finish(&self.groups.borrow(), &self.limits)
     }
@@ -170,7 +175,7 @@ impl Isolator for Cgroup {
 mod tests {
     use super::*;
     use crate::layout::tests::HYBRID;
-    use crate::limits::tests::section;
+    use crate::section::tests::section;
 
     fn cgroup(text: &str) -> Cgroup {
         let host = Host::new([("run_id".to_owned(), "7-1".to_owned())]);
@@ -182,7 +187,7 @@ mod tests {
     }
 
     fn v1() -> Room {
-        let layout = layout::find(HYBRID.0, HYBRID.1, &Controller::ALL, None);
+        let layout = layout::find(HYBRID.0, HYBRID.1, &[Controller::Memory, Controller::Cpu, Controller::Pids], None);
         Room { places: layout.v1, without: vec![] }
     }
 

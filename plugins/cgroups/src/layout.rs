@@ -37,6 +37,20 @@ pub(crate) struct Place {
     pub(crate) enable: Vec<Controller>,
 }
 
+impl Place {
+    /// The file by which the process moves itself in; `None` where it is born inside.
+    ///
+    /// KERNEL(6.4): a process that was born in a v2 cgroup is kept to its CPUs and memory nodes; before, it had those
+    /// of its parent. One that moves in has always been.
+    pub(crate) fn moves_by(&self) -> Option<&'static str> {
+        match self.version {
+            Version::V1 => Some("tasks"),
+            Version::V2 if self.controllers.contains(&Controller::Cpuset) => Some("cgroup.procs"),
+            Version::V2 => None,
+        }
+    }
+}
+
 /// The v2 hierarchy as this process sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tree {
@@ -75,12 +89,12 @@ pub(crate) fn find(mountinfo: &str, cgroup: &str, wanted: &[Controller], parent:
     let mut layout = Layout::default();
     let mut rest = Vec::new();
     for &controller in wanted {
-        let entry = entries.iter().find(|e| e.controllers.iter().any(|name| name == controller.name()));
+        let entry = entries.iter().find(|e| e.controllers.iter().any(|name| name == controller.v1_name()));
         let Some(entry) = entry else {
             rest.push(controller);
             continue;
         };
-        let known = layout.v1.iter_mut().find(|p| entry.controllers.iter().any(|c| c == p.controllers[0].name()));
+        let known = layout.v1.iter_mut().find(|p| entry.controllers.iter().any(|c| c == p.controllers[0].v1_name()));
         if let Some(place) = known {
             place.controllers.push(controller);
             continue;
@@ -100,13 +114,18 @@ pub(crate) fn find(mountinfo: &str, cgroup: &str, wanted: &[Controller], parent:
     layout
 }
 
+/// Where hierarchies are mounted.
+pub(crate) fn mount_points(mountinfo: &str) -> Vec<PathBuf> {
+    mountinfo.lines().filter_map(mount).map(|mount| mount.point).collect()
+}
+
 fn v1_place(
     mounts: &[Mount],
     entry: &CgroupEntry,
     controller: Controller,
     parent: Option<&str>,
 ) -> Result<Place, String> {
-    let name = controller.name();
+    let name = controller.v1_name();
     let mount = mounts
         .iter()
         .rfind(|m| !m.v2 && m.options.split(',').any(|option| option == name))
@@ -203,7 +222,7 @@ pub(crate) mod tests {
 
     #[test]
     fn each_controller_has_its_own_path_in_v1() {
-        let layout = find(HYBRID.0, HYBRID.1, &Controller::ALL, None);
+        let layout = find(HYBRID.0, HYBRID.1, &[Memory, Cpu, Pids], None);
         let seen: Vec<_> = layout.v1.iter().map(|p| (p.dir.to_str().unwrap(), p.path.to_str().unwrap())).collect();
         assert_eq!(
             seen,
@@ -215,7 +234,7 @@ pub(crate) mod tests {
 
     #[test]
     fn what_no_v1_hierarchy_has_is_looked_for_in_v2() {
-        let layout = find(HYBRID.0, "4:memory:/job/7\n0::/user\n", &Controller::ALL, None);
+        let layout = find(HYBRID.0, "4:memory:/job/7\n0::/user\n", &[Memory, Cpu, Pids], None);
         let tree = layout.v2.unwrap();
         assert_eq!(tree.wanted, [Cpu, Pids]);
         assert_eq!((tree.mount.to_str(), tree.own.to_str()), (Some("/sys/fs/cgroup/unified"), Some("user")));

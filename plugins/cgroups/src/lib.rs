@@ -1,4 +1,4 @@
-//! Limits what a workload uses, and counts it: memory, swap, CPU time, processes.
+//! Limits what a workload uses, and counts it: memory, swap, CPU time, processes, input and output, devices.
 //!
 //! **What it isolates.** Each launch gets a cgroup of its own, made fresh and removed afterwards. The limits are
 //! in it, and read back, before the process exists.
@@ -7,36 +7,43 @@
 //! (the process is born inside), v1 on any (it moves in before it builds its view).
 //!
 //! **What it cannot stop.** Time spent by the kernel on the workload's behalf in other processes, disk space,
-//! disk and network bandwidth. On v1, the few pages of the launcher that the child was born with stay charged to the
+//! network bandwidth. On v1, the few pages of the launcher that the child was born with stay charged to the
 //! launcher.
 //!
 //! | file | holds |
 //! |---|---|
 //! | `config` | the section of a policy |
-//! | `limits` | the section as a list of limits, checked |
+//! | `limits` | what can be limited |
+//! | `section` | the section as a list of limits, checked |
+//! | `devices`, `io` | the rules of devices as a program; which disk a path is on |
+//! | `setting` | one file of a cgroup, what is to be in it, and how it is compared |
 //! | `layout` | which hierarchy has which controller, from what is mounted |
 //! | `v1`, `v2` | the files of each version, and where a v2 cgroup may be made |
 //! | `group` | one cgroup: make, write, read back, remove |
 //! | `isolator` | the plan of one launch, and what is shared by its steps |
 //! | `steps` | the steps |
-//! | `sweep` | cgroups of launchers that were killed |
+//! | `owner` | whose cgroup it is, and those of launchers that were killed |
 //! | `usage` | figures and limits that were hit |
 //! | `probe` | what this host offers |
 #![forbid(unsafe_code)]
 
 mod config;
+mod devices;
 mod group;
+mod io;
 mod isolator;
 mod layout;
 mod limits;
+mod owner;
 mod probe;
+mod section;
+mod setting;
 mod steps;
-mod sweep;
 mod usage;
 mod v1;
 mod v2;
 
-use palisade_abi::{Error, Finding, Host, Isolator, Plugin};
+use palisade_abi::{Error, Finding, Host, Isolator, Left, Plugin};
 
 struct Cgroups;
 
@@ -49,6 +56,10 @@ impl Plugin for Cgroups {
 
     fn configure(config: config::Config, host: &Host) -> Result<Box<dyn Isolator>, Error> {
         Ok(Box::new(isolator::Cgroup::new(&config, host)?))
+    }
+
+    fn collect(_host: &Host, remove: bool) -> Result<Vec<Left>, Error> {
+        owner::collect(remove)
     }
 }
 

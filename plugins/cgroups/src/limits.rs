@@ -1,26 +1,65 @@
-//! The section as a list of limits, independent of the version of cgroups that will enforce them.
+//! What can be limited, independent of the version of cgroups that will enforce it.
 
-use crate::config::Config;
-use palisade_abi::units::{Percent, Size, SizeOrMax};
-use palisade_abi::{At, Error, Origin};
+use crate::config::Partition;
+use crate::devices::Rule;
+use palisade_abi::Origin;
+use palisade_abi::units::{CpuSet, Percent, Size};
+use std::time::Duration;
 
-/// A controller, as the kernel names it.
+/// A controller, as cgroup v2 names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Controller {
     Memory,
     Cpu,
+    Cpuset,
+    Io,
+    Hugetlb,
+    Rdma,
+    Misc,
+    /// v2 has no controller for it: a program decides.
+    Devices,
+    /// The last one: when all is undone in reverse, nobody can fork while the others are emptied.
     Pids,
 }
 
 impl Controller {
-    pub(crate) const ALL: [Self; 3] = [Self::Memory, Self::Cpu, Self::Pids];
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Memory,
+        Self::Cpu,
+        Self::Cpuset,
+        Self::Io,
+        Self::Hugetlb,
+        Self::Rdma,
+        Self::Misc,
+        Self::Devices,
+        Self::Pids,
+    ];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Memory => "memory",
             Self::Cpu => "cpu",
+            Self::Cpuset => "cpuset",
+            Self::Io => "io",
+            Self::Hugetlb => "hugetlb",
+            Self::Rdma => "rdma",
+            Self::Misc => "misc",
+            Self::Devices => "devices",
             Self::Pids => "pids",
         }
+    }
+
+    /// As cgroup v1 names it.
+    pub(crate) const fn v1_name(self) -> &'static str {
+        match self {
+            Self::Io => "blkio",
+            other => other.name(),
+        }
+    }
+
+    /// Whether a child of a v2 cgroup has it only after it was enabled above.
+    pub(crate) const fn is_enabled(self) -> bool {
+        !matches!(self, Self::Devices)
     }
 }
 
@@ -31,35 +70,105 @@ pub(crate) fn names(controllers: &[Controller]) -> String {
 
 /// The window in which CPU time is counted, in microseconds; the kernel's own default.
 pub(crate) const PERIOD_US: u64 = 100_000;
-/// The kernel refuses a smaller quota, in microseconds.
-const LEAST_QUOTA_US: u64 = 1_000;
-/// The weights that v2 takes; v1's shares are computed from them.
-const WEIGHTS: std::ops::RangeInclusive<u32> = 1..=10_000;
 
 /// What is limited, and to how much.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Bytes.
     MemoryMax(u64),
     /// Bytes.
     MemoryHigh(u64),
+    /// Bytes.
+    MemoryLow(u64),
+    /// Bytes.
+    MemoryMin(u64),
     /// Bytes of swap beyond `memory` bytes of memory. `implied`: the policy did not ask, but limits memory.
-    Swap { bytes: u64, memory: Option<u64>, implied: bool },
+    Swap {
+        bytes: u64,
+        memory: Option<u64>,
+        implied: bool,
+    },
+    /// Bytes.
+    Zswap(u64),
+    OomGroup,
     /// Microseconds in each [`PERIOD_US`].
-    CpuMax { quota: u64, shown: Percent },
+    CpuMax {
+        quota: u64,
+        shown: Percent,
+    },
+    /// Microseconds.
+    CpuBurst(u64),
     /// A weight as v2 counts it.
     CpuWeight(u32),
+    CpuIdle,
+    Cpus {
+        cpus: CpuSet,
+        with_mems: bool,
+    },
+    Mems {
+        mems: CpuSet,
+        with_cpus: bool,
+    },
+    Partition(Partition),
     /// Processes and threads.
     PidsMax(u64),
-    /// The policy says `max`: the fresh cgroup has no limit, and none is set.
+    /// By the share that it has of each device.
+    IoWeight(u32),
+    IoMax(IoMax),
+    IoLatency {
+        device: String,
+        target: Duration,
+    },
+    /// `size` as the kernel names it, such as `2MB`, which is `page` bytes.
+    Hugetlb {
+        size: String,
+        page: u64,
+        bytes: u64,
+    },
+    Rdma {
+        device: String,
+        handles: Option<u64>,
+        objects: Option<u64>,
+    },
+    Misc {
+        resource: String,
+        count: u64,
+    },
+    Devices(Vec<Rule>),
+    /// The policy says `max`, or what is so by default: the fresh cgroup has no limit, and none is set.
     NoLimit,
 }
 
+/// Rates per second; `None`: no limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct IoMax {
+    /// As the policy names it.
+    pub(crate) device: String,
+    pub(crate) read_bytes: Option<u64>,
+    pub(crate) write_bytes: Option<u64>,
+    pub(crate) read_ops: Option<u64>,
+    pub(crate) write_ops: Option<u64>,
+}
+
+impl IoMax {
+    fn words(&self) -> String {
+        let bytes = |rate: Option<u64>, verb: &str| rate.map(|rate| format!("{} {verb}", Size(rate)));
+        let ops = |rate: Option<u64>, verb: &str| rate.map(|rate| format!("{rate} operations {verb}"));
+        let parts = [
+            bytes(self.read_bytes, "read"),
+            bytes(self.write_bytes, "written"),
+            ops(self.read_ops, "reading"),
+            ops(self.write_ops, "writing"),
+        ];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+}
+
 /// One limit of the policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Limit {
     /// As the policy writes it.
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     pub(crate) controller: Controller,
     pub(crate) kind: Kind,
     pub(crate) origin: Option<Origin>,
@@ -68,21 +177,37 @@ pub(crate) struct Limit {
 impl Limit {
     /// What setting it does, for a user.
     pub(crate) fn words(&self) -> String {
-        let name = self.name;
-        match self.kind {
-            Kind::MemoryMax(bytes) => format!("limits memory to {} ({name})", Size(bytes)),
-            Kind::MemoryHigh(bytes) => {
-                format!("slows the workload down above {} of memory ({name})", Size(bytes))
+        let what = match &self.kind {
+            Kind::MemoryMax(bytes) => format!("limits memory to {}", Size(*bytes)),
+            Kind::MemoryHigh(bytes) => format!("slows the workload down above {} of memory", Size(*bytes)),
+            Kind::MemoryLow(bytes) => format!("keeps {} of memory for it as long as others have more", Size(*bytes)),
+            Kind::MemoryMin(bytes) => format!("reserves {} of memory for it", Size(*bytes)),
+            Kind::Swap { bytes: 0, .. } => "allows no swap".to_owned(),
+            Kind::Swap { bytes, .. } => format!("limits swap to {}", Size(*bytes)),
+            Kind::Zswap(0) => "allows no compressed swap in memory".to_owned(),
+            Kind::Zswap(bytes) => format!("limits compressed swap in memory to {}", Size(*bytes)),
+            Kind::OomGroup => "has all its processes killed where one would be, out of memory".to_owned(),
+            Kind::CpuMax { shown, .. } => format!("limits CPU time to {shown} of one CPU"),
+            Kind::CpuBurst(us) => format!("lets {us} us of unused CPU time be saved up"),
+            Kind::CpuWeight(weight) => format!("gives CPU time by weight {weight} where others have 100"),
+            Kind::CpuIdle => "gives only CPU time that nobody else wants".to_owned(),
+            Kind::Cpus { cpus, .. } => format!("keeps it on the CPUs {cpus}"),
+            Kind::Mems { mems, .. } => format!("keeps it on the memory nodes {mems}"),
+            Kind::Partition(Partition::Root) => "takes its CPUs away from everybody else".to_owned(),
+            Kind::Partition(_) => "takes its CPUs away from everybody else, and from the balancing of load".to_owned(),
+            Kind::PidsMax(count) => format!("limits processes and threads to {count}"),
+            Kind::IoWeight(weight) => format!("gives input and output by weight {weight} where others have 100"),
+            Kind::IoMax(max) => format!("limits each second on the disk of {} to {}", max.device, max.words()),
+            Kind::IoLatency { device, target } => {
+                format!("slows others down for a latency of {target:?} on the disk of {device}")
             }
-            Kind::Swap { bytes: 0, .. } => format!("allows no swap ({name})"),
-            Kind::Swap { bytes, .. } => format!("limits swap to {} ({name})", Size(bytes)),
-            Kind::CpuMax { shown, .. } => format!("limits CPU time to {shown} of one CPU ({name})"),
-            Kind::CpuWeight(weight) => {
-                format!("gives CPU time by weight {weight} where others have 100 ({name})")
-            }
-            Kind::PidsMax(count) => format!("limits processes and threads to {count} ({name})"),
-            Kind::NoLimit => format!("sets no limit, as the policy says ({name})"),
-        }
+            Kind::Hugetlb { size, bytes, .. } => format!("limits huge pages of {size} to {}", Size(*bytes)),
+            Kind::Rdma { device, .. } => format!("limits handles and objects of {device}"),
+            Kind::Misc { resource, count } => format!("limits {resource} to {count}"),
+            Kind::Devices(rules) => format!("allows {} devices and no other", rules.len()),
+            Kind::NoLimit => "sets no limit, as the policy says".to_owned(),
+        };
+        format!("{what} ({})", self.name)
     }
 
     /// What it defends against.
@@ -90,159 +215,23 @@ impl Limit {
         match self.kind {
             Kind::MemoryMax(_) => "a workload that fills memory is killed before the host suffers",
             Kind::MemoryHigh(_) => "reclaim begins before the hard limit kills",
+            Kind::MemoryLow(_) | Kind::MemoryMin(_) => "what is kept for one workload, another cannot take",
             Kind::Swap { implied: true, .. } => {
                 "implied by memory.max: without it the limit would only push pages out to disk"
             }
             Kind::Swap { .. } => "a limit on memory alone would only push pages out to disk",
+            Kind::Zswap(_) => "compressed pages take memory, too",
+            Kind::OomGroup => "a workload that has lost one of its processes may be worse than one that is gone",
             Kind::CpuMax { .. } => "endless loops cannot take the other CPUs' time",
-            Kind::CpuWeight(_) => "where CPUs are contended, others keep their share",
+            Kind::CpuBurst(_) => "short bursts of work are not held back for the limit of the long run",
+            Kind::CpuWeight(_) | Kind::CpuIdle => "where CPUs are contended, others keep their share",
+            Kind::Cpus { .. } | Kind::Mems { .. } => "what runs elsewhere is not disturbed, caches included",
+            Kind::Partition(_) => "what has CPUs of its own waits for nobody",
             Kind::PidsMax(_) => "a fork bomb ends at the limit",
+            Kind::IoWeight(_) | Kind::IoMax(_) | Kind::IoLatency { .. } => "others get to the disk, too",
+            Kind::Hugetlb { .. } | Kind::Rdma { .. } | Kind::Misc { .. } => "there are few of them for all",
+            Kind::Devices(_) => "a device file that finds its way into the view opens nothing",
             Kind::NoLimit => "",
-        }
-    }
-}
-
-fn size(value: SizeOrMax, kind: impl FnOnce(u64) -> Kind) -> Kind {
-    value.limit().map_or(Kind::NoLimit, kind)
-}
-
-/// Makes the list, in the order in which the kernel wants them (memory before swap).
-pub(crate) fn limits(config: &Config) -> Result<Vec<Limit>, Error> {
-    let mut list = Vec::new();
-    memory(config, &mut list);
-    if let Some(at) = &config.cpu.max {
-        list.push(Limit { name: "cpu.max", controller: Controller::Cpu, kind: cpu_max(at)?, origin: at.origin });
-    }
-    if let Some(at) = &config.cpu.weight {
-        let kind = cpu_weight(at)?;
-        list.push(Limit { name: "cpu.weight", controller: Controller::Cpu, kind, origin: at.origin });
-    }
-    if let Some(at) = &config.pids.max {
-        let kind = at.value.limit().map_or(Kind::NoLimit, Kind::PidsMax);
-        if kind == Kind::PidsMax(0) {
-            return Err(Error::policy("`pids.max: 0` leaves no room for the workload itself")
-                .at(at.origin)
-                .help("write at least 2: palisade's own init counts as one process"));
-        }
-        list.push(Limit { name: "pids.max", controller: Controller::Pids, kind, origin: at.origin });
-    }
-    if list.is_empty() {
-        return Err(Error::policy("the section `cgroups` limits nothing")
-            .help("set a limit, such as `memory: (max: \"512MiB\")`, or remove the section"));
-    }
-    Ok(list)
-}
-
-fn memory(config: &Config, list: &mut Vec<Limit>) {
-    let controller = Controller::Memory;
-    let max = config.memory.max.as_ref();
-    if let Some(at) = max {
-        let kind = size(at.value, Kind::MemoryMax);
-        list.push(Limit { name: "memory.max", controller, kind, origin: at.origin });
-    }
-    if let Some(at) = &config.memory.high {
-        let kind = size(at.value, Kind::MemoryHigh);
-        list.push(Limit { name: "memory.high", controller, kind, origin: at.origin });
-    }
-    let memory = max.and_then(|at| at.value.limit());
-    let swap = |bytes, implied| Kind::Swap { bytes, memory, implied };
-    let limit = match (&config.memory.swap, max) {
-        (Some(at), _) => Some((size(at.value, |bytes| swap(bytes, false)), at.origin)),
-        (None, Some(at)) if memory.is_some() => Some((swap(0, true), at.origin)),
-        (None, _) => None,
-    };
-    list.extend(limit.map(|(kind, origin)| Limit { name: "memory.swap", controller, kind, origin }));
-}
-
-fn cpu_max(at: &At<Percent>) -> Result<Kind, Error> {
-    let quota = at.value.of(PERIOD_US);
-    if quota < LEAST_QUOTA_US {
-        return Err(Error::policy(format!("`cpu.max: \"{}\"` is less than the kernel can limit to", at.value))
-            .at(at.origin)
-            .help("write at least \"1%\" of one CPU"));
-    }
-    Ok(Kind::CpuMax { quota, shown: at.value })
-}
-
-fn cpu_weight(at: &At<u32>) -> Result<Kind, Error> {
-    if WEIGHTS.contains(&at.value) {
-        return Ok(Kind::CpuWeight(at.value));
-    }
-    Err(Error::policy(format!("`cpu.weight: {}` is out of range", at.value))
-        .at(at.origin)
-        .help("write a weight from 1 to 10000; 100 is the default of every other cgroup"))
-}
-
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-    use palisade_model::diag::SourceId;
-    use palisade_model::layer::{Fragment, merge_layers};
-    use palisade_model::vars::Vars;
-
-    pub(crate) fn section(text: &str) -> Config {
-        merge_layers(&[Fragment::policy(SourceId(0), text, 0)], &Vars::new()).unwrap()
-    }
-
-    pub(crate) fn of(text: &str) -> Result<Vec<Limit>, Error> {
-        limits(&section(text))
-    }
-
-    /// The reference sets every option once, and every one of them makes sense.
-    #[test]
-    fn the_reference_sets_every_option() {
-        let manifest = palisade_abi::manifest::Manifest::parse(include_str!("manifest.ron")).unwrap();
-        let config = section(&manifest.reference);
-        assert!(config.parent.is_some() && config.demand.is_some());
-        let limits = limits(&config).unwrap();
-        let names: Vec<_> = limits.iter().map(|limit| limit.name).collect();
-        assert_eq!(names, ["memory.max", "memory.high", "memory.swap", "cpu.max", "cpu.weight", "pids.max"]);
-    }
-
-    fn words(text: &str) -> Vec<String> {
-        of(text).unwrap().iter().map(Limit::words).collect()
-    }
-
-    #[test]
-    fn every_limit_is_said_in_words() {
-        let text = r#"( memory: (max: "512MiB", high: "400MiB", swap: "1GiB"),
-            cpu: (max: "150%", weight: 50), pids: (max: 256) )"#;
-        assert_eq!(
-            words(text),
-            [
-                "limits memory to 512MiB (memory.max)",
-                "slows the workload down above 400MiB of memory (memory.high)",
-                "limits swap to 1GiB (memory.swap)",
-                "limits CPU time to 150% of one CPU (cpu.max)",
-                "gives CPU time by weight 50 where others have 100 (cpu.weight)",
-                "limits processes and threads to 256 (pids.max)",
-            ]
-        );
-    }
-
-    #[test]
-    fn a_limit_on_memory_alone_implies_no_swap() {
-        assert_eq!(
-            words(r#"( memory: (max: "1GiB") )"#),
-            ["limits memory to 1GiB (memory.max)", "allows no swap (memory.swap)"]
-        );
-        assert_eq!(words(r#"( memory: (max: "max") )"#), ["sets no limit, as the policy says (memory.max)"]);
-        let both = words(r#"( memory: (max: "1GiB", swap: "max") )"#);
-        assert_eq!(both[1], "sets no limit, as the policy says (memory.swap)");
-    }
-
-    #[test]
-    fn what_cannot_be_is_refused_with_help() {
-        for (text, says) in [
-            ("()", "limits nothing"),
-            ("( pids: (max: 0) )", "no room"),
-            (r#"( cpu: (max: "0.9%") )"#, "less than the kernel"),
-            ("( cpu: (weight: 0) )", "out of range"),
-            ("( cpu: (weight: 10001) )", "out of range"),
-        ] {
-            let error = of(text).unwrap_err();
-            assert!(error.message.contains(says), "{text}: {}", error.message);
-            assert!(!error.help.is_empty());
         }
     }
 }

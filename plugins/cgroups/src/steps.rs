@@ -1,13 +1,19 @@
 //! The steps: make the cgroups, set each limit, move the process in.
 
-use crate::group::{Group, Setting, cgroups_of};
+use crate::devices;
+use crate::group::{Group, cgroups_of};
 use crate::isolator::Groups;
 use crate::layout::{Place, Version};
 use crate::limits::{Kind, Limit};
+use crate::setting::Setting;
 use crate::{v1, v2};
 use palisade_abi::ErrorContext as _;
+use palisade_abi::units::CpuSet;
 use palisade_abi::{Action, Context, Error, Evidence};
 use palisade_sys::procfs::Proc;
+use palisade_sys::{bpf, fd};
+use std::os::fd::OwnedFd;
+use std::path::Path;
 
 /// Makes the cgroups; removes them when all is over.
 pub(crate) struct Make {
@@ -20,7 +26,7 @@ impl Action for Make {
     fn apply(&mut self, context: &mut Context<'_>) -> Result<Evidence, Error> {
         for place in &self.places {
             let group = Group::make(place, &self.name)?;
-            if place.version == Version::V2 {
+            if place.moves_by().is_none() {
                 context.offer_cgroup(group.fd());
             }
             self.groups.borrow_mut().push(group);
@@ -31,7 +37,7 @@ impl Action for Make {
 
     /// A process is born into its v2 cgroup, so no later step would look.
     fn verify(&self, context: &Context<'_>) -> Result<Option<Evidence>, Error> {
-        inside(&self.groups, Version::V2, context.pid()?)
+        inside(&self.groups, false, context.pid()?)
     }
 
     /// In reverse: the pids controller is last, and while its cgroup is emptied nobody can fork.
@@ -45,9 +51,9 @@ impl Action for Make {
     }
 }
 
-fn inside(groups: &Groups, version: Version, pid: i32) -> Result<Option<Evidence>, Error> {
+fn inside(groups: &Groups, moved: bool, pid: i32) -> Result<Option<Evidence>, Error> {
     let groups = groups.borrow();
-    let those: Vec<&Group> = groups.iter().filter(|group| group.place.version == version).collect();
+    let those: Vec<&Group> = groups.iter().filter(|group| group.place.moves_by().is_some() == moved).collect();
     if those.is_empty() {
         return Ok(None);
     }
@@ -58,11 +64,46 @@ fn inside(groups: &Groups, version: Version, pid: i32) -> Result<Option<Evidence
 
 /// Sets one limit.
 pub(crate) struct Set {
-    pub(crate) limit: Limit,
-    pub(crate) groups: Groups,
+    limit: Limit,
+    groups: Groups,
+    /// v2: what decides about devices, once it is attached.
+    program: Option<OwnedFd>,
 }
 
 impl Set {
+    pub(crate) const fn new(limit: Limit, groups: Groups) -> Self {
+        Self { limit, groups, program: None }
+    }
+
+    /// v2: attaches the program of the rules.
+    fn decide(&mut self) -> Result<(), Error> {
+        let Kind::Devices(rules) = &self.limit.kind else { return Ok(()) };
+        let groups = self.groups.borrow();
+        let v2 = |group: &&Group| {
+            group.place.version == Version::V2 && group.place.controllers.contains(&self.limit.controller)
+        };
+        let Some(group) = groups.iter().find(v2) else { return Ok(()) };
+        let attach = || -> palisade_sys::Result<OwnedFd> {
+            let program = bpf::load_device_program(&devices::program(rules))?;
+            bpf::attach_device_program(group.dir(), &program)?;
+            Ok(program)
+        };
+        let help = "on cgroup v2 a program decides about devices, which needs root; the view of an ordinary user \
+            cannot have devices that the kernel would not let him make: leave `devices` out there";
+        let attached = attach().doing(|| "cannot decide about devices".to_owned());
+        self.program = Some(attached.map_err(|error| error.help(help))?);
+        Ok(())
+    }
+
+    fn decided(&self, group: &Group) -> Result<Option<String>, Error> {
+        let Some(program) = &self.program else { return Ok(None) };
+        let attached = bpf::is_device_program_attached(group.dir(), program);
+        if attached.doing(|| "cannot read back what decides about devices".to_owned())? {
+            return Ok(Some("the program of the rules is attached".to_owned()));
+        }
+        Err(Error::setup("the program that decides about devices is not attached any more"))
+    }
+
     fn each(&self, act: fn(&Group, &Setting) -> Result<String, Error>) -> Result<Evidence, Error> {
         if self.limit.kind == Kind::NoLimit {
             return Ok("no limit is set".into());
@@ -72,24 +113,63 @@ impl Set {
         let group = group.ok_or_else(|| Error::setup("there is no cgroup to set it in, because none could be made"))?;
         let settings = match group.place.version {
             Version::V1 => v1::settings(&self.limit)?,
-            Version::V2 => v2::settings(&self.limit),
+            Version::V2 => v2::settings(&self.limit)?,
         };
         let done = settings.iter().map(|setting| match setting.swap {
-            Some(_) if !group.has(setting.file) => without_swap(setting.file),
+            Some(_) if !group.has(&setting.file) => without_swap(&setting.file),
             _ => act(group, setting),
         });
-        Ok(done.collect::<Result<Vec<_>, _>>()?.join(", ").into())
+        let mut done = done.collect::<Result<Vec<_>, _>>()?;
+        done.extend(self.decided(group)?);
+        match self.limit.kind {
+            Kind::MemoryMin(bytes) => kept("memory.min", &group.place.dir, bytes)?,
+            Kind::MemoryLow(bytes) => kept("memory.low", &group.place.dir, bytes)?,
+            _ => {}
+        }
+        Ok(done.join(", ").into())
     }
 }
 
 impl Action for Set {
     fn apply(&mut self, _context: &mut Context<'_>) -> Result<Evidence, Error> {
+        self.decide()?;
         self.each(Group::set)
     }
 
-    fn verify(&self, _context: &Context<'_>) -> Result<Option<Evidence>, Error> {
+    fn verify(&self, context: &Context<'_>) -> Result<Option<Evidence>, Error> {
+        match &self.limit.kind {
+            Kind::Cpus { cpus, .. } => runs_on("Cpus_allowed_list", cpus, context.pid()?)?,
+            Kind::Mems { mems, .. } => runs_on("Mems_allowed_list", mems, context.pid()?)?,
+            _ => {}
+        }
         self.each(Group::check).map(Some)
     }
+}
+
+/// Whether the process itself is kept to what its cgroup has. `process.cpu_affinity` may keep it to fewer.
+fn runs_on(field: &str, allowed: &CpuSet, pid: i32) -> Result<(), Error> {
+    let status = Proc::host().and_then(|proc| proc.pid(pid)?.read("status"));
+    let status = status.doing(|| format!("cannot see where process {pid} runs"))?;
+    let list = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap_or_default().trim();
+    match list.parse::<CpuSet>() {
+        Ok(found) if found.cpus().iter().all(|one| allowed.cpus().contains(one)) => Ok(()),
+        _ => Err(Error::setup(format!("{field} of process {pid} should be {allowed}, and the kernel says {list}"))),
+    }
+}
+
+/// What is kept for a cgroup is never more than what is kept for those above it; only the root needs nothing.
+fn kept(file: &str, base: &Path, asked: u64) -> Result<(), Error> {
+    for above in base.ancestors() {
+        let path = above.join(file);
+        let Ok(text) = fd::open_path(&path, fd::O_RDONLY).and_then(fd::read_all) else { break };
+        let text = String::from_utf8_lossy(&text).trim_end().to_owned();
+        if text.parse::<u64>().is_ok_and(|kept| kept < asked) {
+            return Err(Error::host(format!("only {text} bytes are kept for the cgroup above, which is what counts"))
+                .call(format!("read({}) = {text}", path.display()), 0)
+                .help(format!("write {asked} or more to {}, or run below a cgroup that has it", path.display())));
+        }
+    }
+    Ok(())
 }
 
 /// Where the kernel does not count swap, a limit on it is met only if there is none.
@@ -103,7 +183,7 @@ fn without_swap(file: &str) -> Result<String, Error> {
         .help("boot with swapaccount=1, or accept swapping with `memory: (swap: \"max\")`"))
 }
 
-/// v1, in the child: moves it in.
+/// In the child, where it is not born inside: moves it in.
 pub(crate) struct Join {
     pub(crate) groups: Groups,
 }
@@ -120,6 +200,6 @@ impl Action for Join {
     }
 
     fn verify(&self, context: &Context<'_>) -> Result<Option<Evidence>, Error> {
-        inside(&self.groups, Version::V1, context.pid()?)
+        inside(&self.groups, true, context.pid()?)
     }
 }

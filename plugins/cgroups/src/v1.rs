@@ -1,8 +1,9 @@
 //! The files of cgroup v1. Linux: Documentation/admin-guide/cgroup-v1.
 
-use crate::group::{Check, Setting};
-use crate::limits::{Controller, Kind, Limit, PERIOD_US};
-use crate::usage::{Reader, Usage};
+use crate::io::disk;
+use crate::limits::{Controller, IoMax, Kind, Limit, PERIOD_US};
+use crate::setting::{Check, Setting};
+use crate::usage::{Counter, Take};
 use palisade_abi::Error;
 
 /// `cpu.weight` 100 and `cpu.shares` 1024 are the two defaults, and both are proportional; v1 takes no less than 2.
@@ -12,63 +13,103 @@ pub(crate) fn shares(weight: u32) -> u64 {
 
 /// What to write for a limit.
 pub(crate) fn settings(limit: &Limit) -> Result<Vec<Setting>, Error> {
-    Ok(match limit.kind {
+    Ok(match &limit.kind {
         Kind::NoLimit => vec![],
-        Kind::MemoryMax(bytes) => vec![Setting::new("memory.limit_in_bytes", bytes, Check::Bytes(bytes))],
-        Kind::MemoryHigh(_) => {
-            return Err(Error::host("cgroup v1 cannot slow a workload down before its memory limit (memory.high)")
-                .at(limit.origin)
-                .help("boot with cgroup v2 (systemd.unified_cgroup_hierarchy=1), or leave memory.high out"));
-        }
+        Kind::MemoryMax(bytes) => vec![Setting::new("memory.limit_in_bytes", bytes, Check::Bytes(*bytes))],
         Kind::Swap { memory: None, .. } => {
-            return Err(Error::host("cgroup v1 limits swap only together with memory")
-                .at(limit.origin)
-                .help("set memory.max as well"));
+            return Err(Error::host("cgroup v1 limits swap only together with memory").help("set memory.max as well"));
         }
         Kind::Swap { bytes, memory: Some(memory), .. } => {
-            let both = memory.saturating_add(bytes);
-            vec![Setting::new("memory.memsw.limit_in_bytes", both, Check::Bytes(both)).of_swap(bytes)]
+            let both = memory.saturating_add(*bytes);
+            vec![Setting::new("memory.memsw.limit_in_bytes", both, Check::Bytes(both)).of_swap(*bytes)]
         }
         Kind::CpuMax { quota, .. } => vec![
             // A fresh cgroup has this period; it is checked, not written.
             Setting::new("cpu.cfs_period_us", PERIOD_US, Check::Exactly).unwritten(),
             Setting::new("cpu.cfs_quota_us", quota, Check::Exactly),
         ],
-        Kind::CpuWeight(weight) => vec![Setting::new("cpu.shares", shares(weight), Check::Exactly)],
+        Kind::CpuBurst(us) => vec![Setting::new("cpu.cfs_burst_us", us, Check::Exactly)],
+        Kind::CpuWeight(weight) => vec![Setting::new("cpu.shares", shares(*weight), Check::Exactly)],
+        Kind::CpuIdle => vec![Setting::new("cpu.idle", 1, Check::Exactly)],
+        // A fresh cgroup has neither CPUs nor nodes, and takes no process before it has both.
+        Kind::Cpus { cpus, with_mems } => {
+            let mems = (!with_mems).then(|| Setting::new("cpuset.mems", "cpuset.effective_mems", Check::Inherited));
+            let cpus = Setting::new("cpuset.cpus", cpus, Check::Exactly);
+            mems.into_iter().chain([cpus]).collect()
+        }
+        Kind::Mems { mems, with_cpus } => {
+            let cpus = (!with_cpus).then(|| Setting::new("cpuset.cpus", "cpuset.effective_cpus", Check::Inherited));
+            let mems = Setting::new("cpuset.mems", mems, Check::Exactly);
+            cpus.into_iter().chain([mems]).collect()
+        }
         Kind::PidsMax(count) => vec![Setting::new("pids.max", count, Check::Exactly)],
+        Kind::IoMax(max) => throttle(max)?,
+        Kind::IoWeight(weight) => vec![Setting::new("blkio.bfq.weight", (*weight).min(1000), Check::Exactly)],
+        Kind::Hugetlb { size, page, bytes } => {
+            let file = format!("hugetlb.{size}.limit_in_bytes");
+            vec![Setting::new(file, bytes, Check::HugePages(*bytes, *page))]
+        }
+        Kind::Rdma { device, handles, objects } => vec![crate::v2::rdma(device, *handles, *objects)],
+        Kind::Misc { resource, count } => vec![Setting::new("misc.max", format!("{resource} {count}"), Check::Words)],
+        Kind::Devices(rules) => {
+            let lines: Vec<String> = rules.iter().map(ToString::to_string).collect();
+            let mut all = vec![Setting::new("devices.deny", "a", Check::Elsewhere)];
+            all.extend(lines.iter().map(|line| Setting::new("devices.allow", line, Check::Elsewhere)));
+            all.push(Setting::new("devices.list", lines.join("\n"), Check::Lines).unwritten());
+            all
+        }
+        Kind::MemoryHigh(_)
+        | Kind::MemoryLow(_)
+        | Kind::MemoryMin(_)
+        | Kind::Zswap(_)
+        | Kind::OomGroup
+        | Kind::Partition(_)
+        | Kind::IoLatency { .. } => {
+            return Err(Error::host(format!("cgroup v1 has no {}", limit.name)).help(format!(
+                "boot with cgroup v2 (systemd.unified_cgroup_hierarchy=1), or leave {} out",
+                limit.name
+            )));
+        }
     })
 }
 
-/// What the workload used.
-pub(crate) fn usage(read: &Reader<'_>, controllers: &[Controller], accounting: bool) -> Result<Usage, Error> {
-    let mut usage = Usage::default();
-    for controller in controllers {
-        match controller {
-            Controller::Memory => {
-                usage.memory_peak = read.number("memory.max_usage_in_bytes")?;
-                usage.memory_reached = read.number("memory.failcnt")?;
-                usage.oom_kills = read.field("memory.oom_control", "oom_kill")?;
-            }
-            Controller::Cpu => {
-                usage.throttled_us = read.field("cpu.stat", "throttled_time")?.map(|ns| ns / 1000);
-                usage.throttled_periods = read.field("cpu.stat", "nr_throttled")?;
-                if accounting {
-                    usage.cpu_us = read.number("cpuacct.usage")?.map(|ns| ns / 1000);
-                }
-            }
-            Controller::Pids => {
-                usage.pids_peak = read.number("pids.peak")?;
-                usage.pids_refused = read.field("pids.events", "max")?;
-            }
-        }
-    }
-    Ok(usage)
+fn throttle(max: &IoMax) -> Result<Vec<Setting>, Error> {
+    let disk = disk(&max.device)?;
+    let of = |file: &'static str, rate: Option<u64>| {
+        rate.map(|rate| Setting::new(file, format!("{disk} {rate}"), Check::Words))
+    };
+    let all = [
+        of("blkio.throttle.read_bps_device", max.read_bytes),
+        of("blkio.throttle.write_bps_device", max.write_bytes),
+        of("blkio.throttle.read_iops_device", max.read_ops),
+        of("blkio.throttle.write_iops_device", max.write_ops),
+    ];
+    Ok(all.into_iter().flatten().collect())
 }
+
+/// What a cgroup counts.
+pub(crate) const COUNTERS: &[Counter] = &[
+    Counter::live("memory_bytes", Controller::Memory, "memory.usage_in_bytes", Take::Number),
+    Counter::of("memory_peak_bytes", Controller::Memory, "memory.max_usage_in_bytes", Take::Number),
+    Counter::of("memory_max_reached", Controller::Memory, "memory.failcnt", Take::Number),
+    Counter::of("oom_kills", Controller::Memory, "memory.oom_control", Take::Field("oom_kill")),
+    Counter::of("cpu_throttled_us", Controller::Cpu, "cpu.stat", Take::Nanoseconds("throttled_time")),
+    Counter::of("cpu_throttled_periods", Controller::Cpu, "cpu.stat", Take::Field("nr_throttled")),
+    Counter::live("pids", Controller::Pids, "pids.current", Take::Number),
+    Counter::of("pids_peak", Controller::Pids, "pids.peak", Take::Number),
+    Counter::of("pids_refused", Controller::Pids, "pids.events", Take::Field("max")),
+    Counter::of("io_read_bytes", Controller::Io, "blkio.throttle.io_service_bytes_recursive", Take::Sum("Read")),
+    Counter::of("io_write_bytes", Controller::Io, "blkio.throttle.io_service_bytes_recursive", Take::Sum("Write")),
+];
+
+/// Counted where `cpuacct` is in the same hierarchy.
+pub(crate) const ACCOUNTING: &[Counter] =
+    &[Counter::of("cpu_usage_us", Controller::Cpu, "cpuacct.usage", Take::Nanoseconds(""))];
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::tests::of;
+    use crate::section::tests::of;
 
     fn written(text: &str) -> Vec<String> {
         let limits = of(text).unwrap();
@@ -99,9 +140,33 @@ mod tests {
 
     #[test]
     fn what_v1_lacks_is_an_error_with_help() {
-        for text in [r#"( memory: (high: "1GiB") )"#, r#"( memory: (swap: "1GiB") )"#] {
+        for text in [r#"( memory: (high: "1GiB") )"#, r#"( memory: (swap: "1GiB") )"#, r#"( memory: (min: "1GiB") )"#] {
             let error = settings(&of(text).unwrap()[0]).unwrap_err();
             assert!(!error.help.is_empty(), "{}", error.message);
         }
+    }
+
+    #[test]
+    fn a_cpuset_takes_the_rest_from_above() {
+        assert_eq!(
+            written(r#"( cpuset: (cpus: "0-1,3") )"#),
+            ["cpuset.mems = cpuset.effective_mems", "cpuset.cpus = 0-1,3"]
+        );
+        assert_eq!(written(r#"( cpuset: (cpus: "1", mems: "0") )"#), ["cpuset.cpus = 1", "cpuset.mems = 0"]);
+    }
+
+    #[test]
+    fn a_rate_is_a_line_for_the_disk() {
+        assert_eq!(
+            written(r#"( io: (devices: { "9999:0": (write_bytes: "1MiB", read_ops: 7, read_bytes: "max") }) )"#),
+            ["blkio.throttle.write_bps_device = 9999:0 1048576", "blkio.throttle.read_iops_device = 9999:0 7"]
+        );
+    }
+
+    #[test]
+    fn devices_are_denied_before_some_are_allowed() {
+        let all = written(r#"( devices: (default: Deny) )"#);
+        assert_eq!((all[0].as_str(), all[1].as_str()), ("devices.deny = a", "devices.allow = c 1:3 rwm"));
+        assert!(all[all.len() - 1].starts_with("devices.list = c 1:3 rwm\nc 1:5 rwm"));
     }
 }

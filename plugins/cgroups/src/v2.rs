@@ -1,10 +1,12 @@
 //! The files of cgroup v2, and the choice of where a new cgroup can be made. Linux:
 //! Documentation/admin-guide/cgroup-v2.rst.
 
-use crate::group::{Check, Setting};
+use crate::config::Partition;
+use crate::io::disk;
 use crate::layout::{Place, Tree, Version, under};
-use crate::limits::{Controller, Kind, Limit, PERIOD_US, names};
-use crate::usage::{Reader, Usage};
+use crate::limits::{Controller, IoMax, Kind, Limit, PERIOD_US, names};
+use crate::setting::{Check, Setting};
+use crate::usage::{Counter, Take};
 use palisade_abi::Error;
 use palisade_sys::{Errno, fd};
 use std::path::Path;
@@ -14,50 +16,100 @@ pub(crate) const DELEGATION: &str = "run it in a delegated scope: systemd-run --
      or start as root; or write `demand: Degrade` in the policy to run without these limits";
 
 /// What to write for a limit.
-pub(crate) fn settings(limit: &Limit) -> Vec<Setting> {
-    match limit.kind {
-        Kind::NoLimit => vec![],
-        Kind::MemoryMax(bytes) => vec![Setting::new("memory.max", bytes, Check::Bytes(bytes))],
-        Kind::MemoryHigh(bytes) => vec![Setting::new("memory.high", bytes, Check::Bytes(bytes))],
+pub(crate) fn settings(limit: &Limit) -> Result<Vec<Setting>, Error> {
+    let bytes = |file: &'static str, bytes: &u64| vec![Setting::new(file, bytes, Check::Bytes(*bytes))];
+    Ok(match &limit.kind {
+        // Devices are decided by a program, which is no file.
+        Kind::NoLimit | Kind::Devices(_) => vec![],
+        Kind::MemoryMax(max) => bytes("memory.max", max),
+        Kind::MemoryHigh(high) => bytes("memory.high", high),
+        Kind::MemoryLow(low) => bytes("memory.low", low),
+        Kind::MemoryMin(min) => bytes("memory.min", min),
         Kind::Swap { bytes, .. } => {
-            vec![Setting::new("memory.swap.max", bytes, Check::Bytes(bytes)).of_swap(bytes)]
+            vec![Setting::new("memory.swap.max", bytes, Check::Bytes(*bytes)).of_swap(*bytes)]
         }
+        Kind::Zswap(max) => bytes("memory.zswap.max", max),
+        Kind::OomGroup => vec![Setting::new("memory.oom.group", 1, Check::Exactly)],
         Kind::CpuMax { quota, .. } => {
             vec![Setting::new("cpu.max", format!("{quota} {PERIOD_US}"), Check::Exactly)]
         }
+        Kind::CpuBurst(us) => vec![Setting::new("cpu.max.burst", us, Check::Exactly)],
         Kind::CpuWeight(weight) => vec![Setting::new("cpu.weight", weight, Check::Exactly)],
+        Kind::CpuIdle => vec![Setting::new("cpu.idle", 1, Check::Exactly)],
+        // The kernel takes what is not there, and has the process run elsewhere: only the second file tells.
+        Kind::Cpus { cpus, .. } => vec![
+            Setting::new("cpuset.cpus", cpus, Check::Exactly),
+            Setting::new("cpuset.cpus.effective", cpus, Check::Exactly).unwritten(),
+        ],
+        Kind::Mems { mems, .. } => vec![
+            Setting::new("cpuset.mems", mems, Check::Exactly),
+            Setting::new("cpuset.mems.effective", mems, Check::Exactly).unwritten(),
+        ],
+        Kind::Partition(partition) => {
+            let value = match partition {
+                Partition::Member => "member",
+                Partition::Root => "root",
+                Partition::Isolated => "isolated",
+            };
+            vec![Setting::new("cpuset.cpus.partition", value, Check::Exactly)]
+        }
         Kind::PidsMax(count) => vec![Setting::new("pids.max", count, Check::Exactly)],
-    }
+        Kind::IoWeight(weight) => vec![Setting::new("io.weight", format!("default {weight}"), Check::Words)],
+        Kind::IoMax(max) => vec![Setting::new("io.max", io_max(max)?, Check::Words)],
+        Kind::IoLatency { device, target } => {
+            let value = format!("{} target={}", disk(device)?, target.as_micros());
+            vec![Setting::new("io.latency", value, Check::Words)]
+        }
+        Kind::Hugetlb { size, page, bytes } => {
+            vec![Setting::new(format!("hugetlb.{size}.max"), bytes, Check::HugePages(*bytes, *page))]
+        }
+        Kind::Rdma { device, handles, objects } => vec![rdma(device, *handles, *objects)],
+        Kind::Misc { resource, count } => vec![Setting::new("misc.max", format!("{resource} {count}"), Check::Words)],
+    })
 }
 
-/// What the workload used.
-pub(crate) fn usage(read: &Reader<'_>, controllers: &[Controller]) -> Result<Usage, Error> {
-    let mut usage = Usage {
-        // These lines are there without the cpu controller, too.
-        cpu_us: read.field("cpu.stat", "usage_usec")?,
-        ..Usage::default()
-    };
-    for controller in controllers {
-        match controller {
-            Controller::Memory => {
-                // KERNEL(5.19): memory.peak.
-                usage.memory_peak = read.number("memory.peak")?;
-                usage.memory_reached = read.field("memory.events", "max")?;
-                usage.oom_kills = read.field("memory.events", "oom_kill")?;
-            }
-            Controller::Cpu => {
-                usage.throttled_us = read.field("cpu.stat", "throttled_usec")?;
-                usage.throttled_periods = read.field("cpu.stat", "nr_throttled")?;
-            }
-            Controller::Pids => {
-                // KERNEL(6.1): pids.peak.
-                usage.pids_peak = read.number("pids.peak")?;
-                usage.pids_refused = read.field("pids.events", "max")?;
-            }
-        }
+fn io_max(max: &IoMax) -> Result<String, Error> {
+    let mut line = disk(&max.device)?.to_string();
+    let rates =
+        [("rbps", max.read_bytes), ("wbps", max.write_bytes), ("riops", max.read_ops), ("wiops", max.write_ops)];
+    for (name, rate) in rates {
+        line.extend(rate.map(|rate| format!(" {name}={rate}")));
     }
-    Ok(usage)
+    Ok(line)
 }
+
+/// The same on v1. Linux: Documentation/admin-guide/cgroup-v1/rdma.rst.
+pub(crate) fn rdma(device: &str, handles: Option<u64>, objects: Option<u64>) -> Setting {
+    let count = |count: Option<u64>| count.map_or_else(|| "max".to_owned(), |count| count.to_string());
+    let line = format!("{device} hca_handle={} hca_object={}", count(handles), count(objects));
+    Setting::new("rdma.max", line, Check::Words)
+}
+
+/// What a cgroup counts.
+pub(crate) const COUNTERS: &[Counter] = &[
+    Counter::live("memory_bytes", Controller::Memory, "memory.current", Take::Number),
+    // KERNEL(5.19): memory.peak.
+    Counter::of("memory_peak_bytes", Controller::Memory, "memory.peak", Take::Number),
+    Counter::of("memory_max_reached", Controller::Memory, "memory.events", Take::Field("max")),
+    Counter::of("memory_high_reached", Controller::Memory, "memory.events", Take::Field("high")),
+    Counter::of("oom_kills", Controller::Memory, "memory.events", Take::Field("oom_kill")),
+    Counter::live("swap_bytes", Controller::Memory, "memory.swap.current", Take::Number),
+    Counter::of("memory_pressure_us", Controller::Memory, "memory.pressure", Take::Pressure),
+    Counter::of("cpu_throttled_us", Controller::Cpu, "cpu.stat", Take::Field("throttled_usec")),
+    Counter::of("cpu_throttled_periods", Controller::Cpu, "cpu.stat", Take::Field("nr_throttled")),
+    Counter::of("cpu_pressure_us", Controller::Cpu, "cpu.pressure", Take::Pressure),
+    Counter::live("pids", Controller::Pids, "pids.current", Take::Number),
+    // KERNEL(6.1): pids.peak.
+    Counter::of("pids_peak", Controller::Pids, "pids.peak", Take::Number),
+    Counter::of("pids_refused", Controller::Pids, "pids.events", Take::Field("max")),
+    Counter::of("io_read_bytes", Controller::Io, "io.stat", Take::Sum("rbytes=")),
+    Counter::of("io_write_bytes", Controller::Io, "io.stat", Take::Sum("wbytes=")),
+    Counter::of("io_pressure_us", Controller::Io, "io.pressure", Take::Pressure),
+];
+
+/// Counted in every v2 cgroup, without any controller.
+pub(crate) const ACCOUNTING: &[Counter] =
+    &[Counter::of("cpu_usage_us", Controller::Cpu, "cpu.stat", Take::Field("usage_usec"))];
 
 /// Chooses where the new cgroup is made: below this process's own cgroup, else below the nearest one above it that
 /// can be divided, so that every limit that holds for this process from there on up holds for the workload as well.
@@ -125,7 +177,7 @@ fn usable(dir: &Path, wanted: &[Controller]) -> Result<Vec<Controller>, No> {
     let list = |file| fd::read_to_string_at(&handle, file);
     let without = |text: &str| -> Vec<Controller> {
         let has = |c: &&Controller| !text.split_ascii_whitespace().any(|name| name == c.name());
-        wanted.iter().filter(has).copied().collect()
+        wanted.iter().filter(|c| c.is_enabled()).filter(has).copied().collect()
     };
     let available = list("cgroup.controllers")?;
     let absent = without(&available);
@@ -151,13 +203,15 @@ fn usable(dir: &Path, wanted: &[Controller]) -> Result<Vec<Controller>, No> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::tests::of;
+    use crate::section::tests::of;
 
     #[test]
     fn each_limit_is_a_file() {
-        let text = r#"( memory: (max: "64MiB", high: "32MiB"), cpu: (max: "50%", weight: 7), pids: (max: 9) )"#;
+        let text = r#"( memory: (max: "64MiB", high: "32MiB"), cpu: (max: "50%", weight: 7), pids: (max: 9),
+            cpuset: (cpus: "1"), io: (devices: { "9999:0": (read_bytes: "1KiB", write_ops: 5, latency: "10ms") }),
+            hugetlb: { "2MB": "4MiB" }, misc: { "sev": 3 }, rdma: { "mlx5_0": (handles: 2) } )"#;
         let all = of(text).unwrap();
-        let all = all.iter().flat_map(settings).map(|s| format!("{} = {}", s.file, s.value));
+        let all = all.iter().flat_map(|limit| settings(limit).unwrap()).map(|s| format!("{} = {}", s.file, s.value));
         assert_eq!(
             all.collect::<Vec<_>>(),
             [
@@ -166,6 +220,13 @@ mod tests {
                 "memory.swap.max = 0",
                 "cpu.max = 50000 100000",
                 "cpu.weight = 7",
+                "cpuset.cpus = 1",
+                "cpuset.cpus.effective = 1",
+                "io.max = 9999:0 rbps=1024 wiops=5",
+                "io.latency = 9999:0 target=10000",
+                "hugetlb.2MB.max = 4194304",
+                "rdma.max = mlx5_0 hca_handle=2 hca_object=max",
+                "misc.max = sev 3",
                 "pids.max = 9",
             ]
         );

@@ -188,6 +188,44 @@ fn idle() -> i32 {
     0
 }
 
+/// How many CPUs it may run on.
+fn count_cpus() -> i32 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let mask = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed:\t")).unwrap().replace(',', "");
+    mask.chars().filter_map(|c| c.to_digit(16)).map(|digit| digit.count_ones().cast_signed()).sum()
+}
+
+/// Opens the kernel's log, which is a device that no workload has by default, and one that every workload has.
+fn open_devices() -> i32 {
+    let log = std::fs::File::open("/dev/kmsg").map_err(|e| e.raw_os_error().unwrap());
+    match (std::fs::File::open("/dev/null"), log) {
+        (Ok(_), Ok(_)) => 0,
+        (Ok(_), Err(errno)) => errno,
+        (Err(_), _) => 99,
+    }
+}
+
+/// Where files of these tests are on a disk: below the build, or where the caller says.
+fn on_disk() -> std::path::PathBuf {
+    let named = std::env::var_os("PALISADE_TEST_DISK").map(std::path::PathBuf::from);
+    let dir = named.unwrap_or_else(|| std::env::current_exe().unwrap().parent().unwrap().to_owned());
+    dir.join(format!("palisade-test-{}", std::process::id()))
+}
+
+const MIB: usize = 1 << 20;
+
+/// Writes 6 MiB to the disk, past the page cache; the exit code is how many tenths of a second that took.
+fn write_to_disk() -> i32 {
+    let mut file = std::fs::File::create(on_disk()).unwrap();
+    let begun = Instant::now();
+    for _ in 0..6 {
+        file.write_all(&vec![7; MIB]).unwrap();
+        file.sync_data().unwrap();
+    }
+    std::fs::remove_file(on_disk()).unwrap();
+    i32::try_from(begun.elapsed().as_millis() / 100).unwrap().min(200)
+}
+
 fn left_behind() -> Vec<String> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     let points = mounts.lines().filter(|line| line.contains(" - cgroup")).filter_map(|line| line.split(' ').nth(4));
@@ -230,6 +268,101 @@ fn limits_bind() {
     assert!(!all.paths.is_empty() && all.hits.is_empty());
 }
 
+/// The launch fails in `prepare`, or before; nothing is left.
+fn refused(section: &str) -> Error {
+    println!("{section}");
+    let mut launch = match Launch::plan(section) {
+        Ok(launch) => launch,
+        Err(error) => return error,
+    };
+    let mut lent = Lent::default();
+    let error = launch.stage("prepare", &mut lent).unwrap_err();
+    launch.undo(&mut lent);
+    println!("  {}: {} ({})", error.message, error.call, error.help);
+    error
+}
+
+fn cpus_are_kept_to() {
+    let all = count_cpus();
+    assert!(all > 1, "these tests need two CPUs");
+    assert_eq!(run(r#"( cpuset: (cpus: "0") )"#, count_cpus).ended, Ended::Exited(1));
+    assert_eq!(run(r#"( cpuset: (cpus: "0-1", mems: "0") )"#, count_cpus).ended, Ended::Exited(2));
+    let error = refused(r#"( cpuset: (cpus: "0,8000") )"#);
+    assert!(error.message.contains("cpuset.cpus"), "{error:?}");
+}
+
+fn cpu_time_is_shared_as_said() {
+    for (section, since) in [(r#"( cpu: (max: "20%", burst: "20ms") )"#, (5, 14)), ("( cpu: (idle: true) )", (5, 15))] {
+        if linux() >= since {
+            assert!(run(section, idle).hits.is_empty());
+        } else {
+            let error = refused(section);
+            assert!(
+                error.message.starts_with("this kernel has no cpu.") && error.help.contains("from Linux"),
+                "{error:?}"
+            );
+        }
+    }
+}
+
+fn linux() -> (u32, u32) {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut parts = release.split(['.', '-']).map(|part| part.parse().unwrap());
+    (parts.next().unwrap(), parts.next().unwrap())
+}
+
+fn devices_are_denied() {
+    assert_eq!(run("( pids: (max: 5) )", open_devices).ended, Ended::Exited(0), "as root, without any rule");
+    assert_eq!(run("( devices: (default: Deny) )", open_devices).ended, Ended::Exited(1), "EPERM");
+    assert_eq!(run(r#"( devices: (allow: ["c 1:11 r"]) )"#, open_devices).ended, Ended::Exited(0));
+    assert_eq!(run(r#"( devices: (allow: ["c 1:11 w", "c 10:* rwm"]) )"#, open_devices).ended, Ended::Exited(1));
+}
+
+fn a_disk_is_shared_as_said() {
+    let dir = on_disk().parent().unwrap().display().to_string();
+    let tenths = |section: &str| match run(section, write_to_disk) {
+        Outcome { ended: Ended::Exited(tenths), figures, hits, .. } => (tenths, figures, hits),
+        other => panic!("{:?}", other.ended),
+    };
+    let (free, figures, _) = tenths(&format!(r#"( io: (devices: {{ "{dir}": (write_bytes: "1GiB") }}) )"#));
+    assert!(free < 15, "without a limit that binds it took {free} tenths of a second");
+    assert!(figures["io_write_bytes"] >= 6 << 20, "{figures:?}");
+    let (held, _, hits) = tenths(&format!(r#"( io: (devices: {{ "{dir}": (write_bytes: "2MiB") }}) )"#));
+    // The last piece is let go before its second is over.
+    assert!((25..45).contains(&held), "6 MiB at 2 MiB each second took {held} tenths of a second: {hits:?}");
+    let error = refused(r#"( io: (devices: { "/proc": (read_ops: 5) }) )"#);
+    assert!(error.message.contains("no block device"), "{error:?}");
+}
+
+/// What only v2 has binds there, and is refused elsewhere.
+fn what_only_v2_has() {
+    let v2 = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").is_ok_and(|text| text.contains("memory"));
+    let sections = [
+        r#"( memory: (max: "64MiB", high: "8MiB", swap: "max") )"#,
+        r#"( memory: (min: "1MiB", low: "2MiB") )"#,
+        "( memory: (oom_group: true) )",
+    ];
+    if !v2 {
+        for section in sections {
+            assert!(refused(section).message.starts_with("cgroup v1 has no memory."), "{section}");
+        }
+        return;
+    }
+    let slowed = run(sections[0], || i32::from(vec![1_u8; 12 << 20][4096] != 1));
+    assert!(slowed.figures["memory_high_reached"] > 0, "{:?}", slowed.figures);
+    assert!(slowed.hits[0].0.starts_with("slowed down by memory.high 8MiB"), "{:?}", slowed.hits);
+    run(sections[1], idle);
+    run(sections[2], idle);
+    let parent = format!("/palisade-test-parent-{}", std::process::id());
+    let dir = format!("/sys/fs/cgroup{parent}");
+    std::fs::create_dir(&dir).unwrap();
+    let error = refused(&format!(r#"( memory: (min: "1MiB"), parent: "{parent}" )"#));
+    assert!(error.message.contains("0 bytes are kept for the cgroup above"), "{error:?}");
+    std::fs::write(format!("{dir}/memory.min"), "1M").unwrap();
+    run(&format!(r#"( memory: (min: "1MiB"), parent: "{parent}" )"#), idle);
+    std::fs::remove_dir(&dir).unwrap();
+}
+
 fn an_existing_cgroup_is_not_adopted() {
     let section = "( pids: (max: 5) )";
     let (mut first, mut second) = (Launch::plan(section).unwrap(), Launch::plan(section).unwrap());
@@ -255,6 +388,11 @@ fn main() {
     let writable = Launch::plan("( pids: (max: 5) )").is_ok();
     if process::euid() == 0 || writable {
         limits_bind();
+        cpus_are_kept_to();
+        cpu_time_is_shared_as_said();
+        devices_are_denied();
+        a_disk_is_shared_as_said();
+        what_only_v2_has();
         an_existing_cgroup_is_not_adopted();
     } else {
         what_is_missing_is_said();

@@ -1,6 +1,7 @@
 //! One file for each verb.
 
 mod doctor;
+mod gc;
 mod pages;
 mod plan;
 mod plugin;
@@ -52,6 +53,7 @@ pub(crate) fn perform(argv: Vec<OsString>) -> u8 {
         Verb::Run(args) => run::run(args),
         Verb::Plan(args) => plan::plan(args),
         Verb::Doctor(args) => doctor::doctor(args),
+        Verb::Gc(args) => gc::gc(args),
         Verb::Policy(verb) => policy::policy(verb),
         Verb::Plugin(verb) => plugin::plugin(verb),
         Verb::Completions(args) => Ok(pages::completions(&args)),
