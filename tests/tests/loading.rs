@@ -441,6 +441,51 @@ fn a_probe_that_fails_is_told_by_doctor() {
 }
 
 #[test]
+fn a_sample_that_fails_is_told_once_and_the_workload_goes_on() {
+    let _alone = alone();
+    let Some(bench) = Bench::new() else { return };
+    bench.put(&bench.good());
+    bench.grant();
+    let run = |section: &str| {
+        let policy = format!("Policy(version: 1, plugins: {{\"saboteur\": ({section})}})");
+        let policy = bench.home.policy(&policy);
+        let path = policy.to_str().unwrap();
+        bench.palisade(&["run", "--watch", "--policy", path, "--", "/bin/sleep", "2.2"]).ran()
+    };
+    let good = run("at: \"none-inside\"").code(0);
+    assert_eq!(good.stderr.matches("  lies 5.0 MiB").count(), 3, "{}", good.stderr);
+    for how in ["panic", "error"] {
+        let ran = run(&format!("at: \"sample\", how: \"{how}\"")).code(0);
+        assert_eq!(ran.stderr.matches("what it uses could not be sampled").count(), 1, "{}", ran.stderr);
+        ran.says("saboteur: ").says("as asked in sample").says("palisade: 2.0 s  no plugin of this policy counts");
+    }
+    run("at: \"sample\", how: \"exit\"").code(119).says("saboteur: `sample` ended the process");
+}
+
+#[test]
+fn gc_says_what_a_plugin_says() {
+    let _alone = alone();
+    let Some(bench) = Bench::new() else { return };
+    bench.put(&bench.good());
+    let gc = |words: &[&str], name: &str, value: &str| {
+        let words =
+            ["gc", "--plugin-dir", bench.dir.to_str().unwrap()].iter().chain(words).copied().collect::<Vec<_>>();
+        let run = Run::palisade(words).who(Who::User).env("HOME", bench.home.text());
+        run.env("XDG_STATE_HOME", bench.home.path().join("state").to_str().unwrap()).env(name, value).ran()
+    };
+    gc(&[], "SABOTEUR_NONE", "").code(0).prints("nothing is left behind\n");
+    gc(&["-n"], "SABOTEUR_LEFT", "a heap").code(0).prints("left: a heap\n");
+    let stuck = gc(&[], "SABOTEUR_LEFT", "a heap").code(120);
+    stuck.prints("could not be removed: a heap\n  why     it is stuck\n");
+    let failed = gc(&["--json"], "SABOTEUR_COLLECT", "error").code(119);
+    let json: serde_json::Value = serde_json::from_str(&failed.stdout).unwrap();
+    assert_eq!(json["errors"][0]["plugin"], "saboteur");
+    assert!(json["errors"][0]["error"].as_str().unwrap().contains("as asked in collect"), "{json}");
+    gc(&[], "SABOTEUR_COLLECT", "panic").code(119).prints("it panicked in `collect`");
+    gc(&[], "SABOTEUR_COLLECT", "exit").code(119).says("saboteur: `collect` ended the process");
+}
+
+#[test]
 fn the_lock_is_used_and_believed_only_where_it_may() {
     let _alone = alone();
     let Some(bench) = Bench::new() else { return };

@@ -229,7 +229,7 @@ fn the_documentation_describes_every_field_and_no_other() {
     let policy = scratch.policy(&text("user"));
     let path = policy.to_str().unwrap();
     for (arguments, code) in [
-        (vec!["--policy", path, "--", "true"], 0),
+        (vec!["--samples", "1s", "--policy", path, "--", "true"], 0),
         (vec!["--policy", path, "--", "sh", "-c", "kill -9 $$"], 137),
         (vec!["--policy", path, "--set", "process.timeout=50ms", "--", "sleep", "9"], 124),
         (vec!["--policy", path, "--set", "process.output_limit=1", "--", "echo", "long"], 122),

@@ -2,6 +2,7 @@
 
 use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueHint};
 use palisade_runtime::model::stage::Stage;
+use palisade_runtime::model::units::Time;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -46,8 +47,25 @@ pub(crate) struct Run {
     /// Say on standard error what is done, as it is done
     #[arg(short, long)]
     pub(crate) verbose: bool,
+    /// Say on standard error what is used, once a second and at the end
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+    /// Keep in the report what is used at each such interval, at least 10ms
+    #[arg(long, value_name = "INTERVAL", requires = "report", value_parser = interval)]
+    pub(crate) samples: Option<Time>,
     #[command(flatten)]
     pub(crate) workload: Workload,
+}
+
+/// The shortest time between two samples: below it, asking is most of what is done.
+const SHORTEST: std::time::Duration = std::time::Duration::from_millis(10);
+
+fn interval(text: &str) -> Result<Time, String> {
+    match text.parse::<Time>() {
+        Ok(time) if time.0 >= SHORTEST => Ok(time),
+        Ok(_) => Err("less than 10ms".to_owned()),
+        Err(error) => Err(error.message),
+    }
 }
 
 /// Show what `run` would do, without doing it

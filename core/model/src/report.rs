@@ -35,8 +35,29 @@ pub struct Report {
     pub failures: Vec<String>,
     /// What it used.
     pub usage: Usage,
+    /// What it used over time, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub series: Option<Series>,
     /// How long each phase of the launch took, in microseconds.
     pub times: BTreeMap<String, u64>,
+}
+
+/// What a workload used over time.
+#[derive(Clone, Debug, Serialize)]
+pub struct Series {
+    /// The time between two samples, in milliseconds; the last one was taken at the end.
+    pub interval_ms: u64,
+    /// In the order of time.
+    pub samples: Vec<Sample>,
+}
+
+/// What a workload had used, and what it used then.
+#[derive(Clone, Debug, Serialize)]
+pub struct Sample {
+    /// Since its release, in milliseconds.
+    pub at_ms: u64,
+    /// As [`Usage::figures`]; those that are only true for a moment are here and not there.
+    pub figures: BTreeMap<String, u64>,
 }
 
 /// A policy by name and by the files that it was made of.

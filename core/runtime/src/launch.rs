@@ -8,6 +8,7 @@ use crate::message::{Came, Lapse, Record, order};
 use crate::plan::{Plan, Planned};
 use crate::pump::Pump;
 use crate::running::Running;
+use crate::samples::Sampling;
 use crate::step::abi_context::Lent;
 use crate::step::{apply, of_stage};
 use palisade_abi::Error;
@@ -35,6 +36,8 @@ pub struct Options {
     /// How long the child may take from its birth to "sealed"; two minutes where nothing is said. A host under heavy
     /// load is slow, a plugin that hangs never ends.
     pub setup_limit: Option<Duration>,
+    /// What is told, and kept for the report, of what the workload uses while it runs.
+    pub sampling: Sampling,
 }
 
 impl fmt::Debug for Options {

@@ -59,6 +59,7 @@ mod process;
 mod pump;
 mod report;
 mod running;
+mod samples;
 mod step;
 mod tree;
 mod workload;
@@ -73,6 +74,7 @@ pub use plan::{CORE, Plan, Planned};
 pub use plugins::{Candidate, Plugin, Plugins};
 pub use policies::{Listed, Policy, SHIPPED};
 pub use running::Running;
+pub use samples::{Sampling, Watcher};
 pub use workload::Workload;
 
 /// A descriptor that this process was given, as one of its own: for a report to be written to, say.

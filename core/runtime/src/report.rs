@@ -101,6 +101,7 @@ fn make(launch: &Launch, ended: Ended, exit_code: u8, usage: Usage, finished: Fi
         limits_hit: finished.hits,
         failures: launch.failures.clone(),
         usage,
+        series: None,
         times: launch.times.clone(),
     }
 }

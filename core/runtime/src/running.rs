@@ -6,6 +6,7 @@ use crate::launch::{Failed, Launch};
 use crate::message::{Death, FromChild, decode};
 use crate::pump::Passed;
 use crate::report::Finished;
+use crate::samples::Sampler;
 use crate::tree;
 use palisade_model::report::{Clock, Ended, Report};
 use palisade_model::stage::Stage;
@@ -35,6 +36,7 @@ pub struct Running {
     channel_open: bool,
     /// The descriptors that isolators watch: whose, and which.
     watched: Vec<(usize, i32)>,
+    sampler: Sampler,
 }
 
 /// A limit of the launcher's own.
@@ -65,6 +67,7 @@ impl Running {
             isolators.flat_map(|(index, isolator)| isolator.object.watch().into_iter().map(move |fd| (index, fd)));
         let watched = watched.collect();
         let waiting = std::mem::take(&mut launch.waiting);
+        let sampler = Sampler::new(std::mem::take(&mut launch.options.sampling));
         let running = Self {
             launch: Box::new(launch),
             released: Instant::now(),
@@ -73,6 +76,7 @@ impl Running {
             failed_exec: None,
             channel_open: true,
             watched,
+            sampler,
         };
         waiting.into_iter().for_each(|signal| running.tell(signal));
         running
@@ -94,6 +98,7 @@ impl Running {
         // What is left inside ends now, so that nothing holds the pipes open.
         self.launch.kill_all();
         self.drain();
+        self.sample(true);
         let finished = self.launch.finish();
         self.launch.mark("run");
         self.launch.end();
@@ -102,7 +107,8 @@ impl Running {
             (_, Some(trouble)) | (Err(trouble), None) => Err(self.launch.failed(trouble)),
             (Ok(death), None) => {
                 let ended = self.ending.take().map(|(reached, _)| ended_by(reached));
-                Ok(crate::report::ended(&self.launch, &death, ended, wall, finished))
+                let report = crate::report::ended(&self.launch, &death, ended, wall, finished);
+                Ok(Report { series: self.sampler.series(), ..report })
             }
         }
     }
@@ -133,11 +139,20 @@ impl Running {
     fn until_death(&mut self) -> Result<Death, Trouble> {
         loop {
             match self.look()? {
-                Seen::Nothing => self.check_limits(),
+                Seen::Nothing => {
+                    self.sample(false);
+                    self.check_limits();
+                }
                 Seen::Died(death) => return Ok(death),
                 Seen::Gone => return self.wait_status(),
             }
         }
+    }
+
+    fn sample(&mut self, end: bool) {
+        let elapsed = self.released.elapsed();
+        let failures = self.sampler.take(&mut self.launch.plan.isolators, elapsed, end);
+        self.launch.failures.extend(failures);
     }
 
     /// Waits for the next thing to happen and deals with it.
@@ -260,7 +275,8 @@ impl Running {
         let wall = settings.timeout.filter(|_| self.ending.is_none()).map(|t| t.saturating_sub(elapsed));
         let cpu = settings.cpu_time.filter(|_| self.ending.is_none()).map(|_| CPU_TICK);
         let settle = (!self.settled).then(|| SETTLED.saturating_sub(elapsed));
-        [ending, wall, cpu, settle].into_iter().flatten().min()
+        let sample = self.sampler.next().map(|at| at.saturating_sub(elapsed));
+        [ending, wall, cpu, settle, sample].into_iter().flatten().min()
     }
 
     fn check_limits(&mut self) {

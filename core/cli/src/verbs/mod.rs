@@ -8,6 +8,7 @@ mod plugin;
 mod policy;
 mod run;
 mod show;
+mod watch;
 
 use crate::args::{self, Verb};
 use crate::out;

@@ -1,6 +1,6 @@
 //! `palisade run`: the pipeline, and what is said of its end.
 
-use super::{Said, show, unwritten};
+use super::{Said, show, unwritten, watch};
 use crate::args::{Inputs, Run};
 use crate::sink::Sink;
 use crate::{ask, out};
@@ -9,13 +9,13 @@ use palisade_runtime::model::outcome::Outcome;
 use palisade_runtime::model::plan::StepInfo;
 use palisade_runtime::model::process::Process;
 use palisade_runtime::model::report::{Clock, Ended, PolicyReport, REPORT_VERSION, Report, Usage, WorkloadReport};
-use palisade_runtime::{CORE, Failed, Observer, Options, Plan, Running, Trouble, Workload};
+use palisade_runtime::{CORE, Failed, Observer, Options, Plan, Running, Sampling, Trouble, Workload};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::time::Duration;
 
 pub(super) fn run(args: Run) -> Result<Said, Trouble> {
-    let Run { inputs, report, verbose, workload } = args;
+    let Run { inputs, report, verbose, watch, samples, workload } = args;
     let sink = report.as_deref().map(Sink::open).transpose()?;
     let planned = match plan(&inputs, &workload.command) {
         Ok(plan) => plan,
@@ -28,7 +28,9 @@ pub(super) fn run(args: Run) -> Result<Said, Trouble> {
     if verbose {
         out::stderr(&opening(&planned));
     }
-    let options = Options { forward_signals: true, observer: verbose.then(observer), ..Options::default() };
+    let watch = watch.then(|| (watch::EVERY, watch::watcher()));
+    let sampling = Sampling { series: samples.map(|interval| interval.0), watch };
+    let options = Options { forward_signals: true, observer: verbose.then(observer), sampling, ..Options::default() };
     match planned.launch(options).and_then(Running::wait) {
         Ok(report) => Ok(Said::text("").code(ended(&inputs, sink, &report, verbose))),
         Err(Failed { trouble, report }) => {
@@ -100,6 +102,7 @@ fn not_started(inputs: &Inputs, command: &[OsString], trouble: &Trouble, host: F
         limits_hit: Vec::new(),
         failures: Vec::new(),
         usage: Usage::default(),
+        series: None,
         times: BTreeMap::new(),
     }
 }
