@@ -264,7 +264,7 @@ pub(crate) fn cgroups_of(pid: i32) -> Result<Vec<CgroupEntry>, Error> {
 /// What a file is there with. Linux: Documentation/admin-guide/cgroup-v2.rst.
 fn needs(file: &str) -> &'static str {
     match file {
-        "cpu.max.burst" => "it is there from Linux 5.14, in the cpu controller",
+        "cpu.max.burst" | "cpu.cfs_burst_us" => "it is there from Linux 5.14, in the cpu controller",
         "cpu.idle" => "it is there from Linux 5.15, in the cpu controller",
         "memory.zswap.max" => "it is there from Linux 5.19, built with CONFIG_ZSWAP",
         "io.weight" => "it is there with CONFIG_BLK_CGROUP_IOCOST; with the BFQ scheduler it is io.bfq.weight",
