@@ -336,18 +336,21 @@ fn a_disk_is_shared_as_said() {
 
 /// What only v2 has binds there, and is refused elsewhere.
 fn what_only_v2_has() {
-    let v2 = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").is_ok_and(|text| text.contains("memory"));
+    let has = |top: &&str| {
+        std::fs::read_to_string(format!("{top}/cgroup.controllers")).is_ok_and(|text| text.contains("memory"))
+    };
+    let v2 = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].into_iter().find(has);
     let sections = [
         r#"( memory: (max: "64MiB", high: "8MiB", swap: "max") )"#,
         r#"( memory: (min: "1MiB", low: "2MiB") )"#,
         "( memory: (oom_group: true) )",
     ];
-    if !v2 {
+    let Some(top) = v2 else {
         for section in sections {
             assert!(refused(section).message.starts_with("cgroup v1 has no memory."), "{section}");
         }
         return;
-    }
+    };
     let slowed = run(sections[0], || i32::from(vec![1_u8; 12 << 20][4096] != 1));
     assert!(slowed.figures["memory_high_reached"] > 0, "{:?}", slowed.figures);
     assert!(slowed.hits[0].0.starts_with("slowed down by memory.high 8MiB"), "{:?}", slowed.hits);
@@ -359,7 +362,7 @@ fn what_only_v2_has() {
     }
     run(sections[1], idle);
     let parent = format!("/palisade-test-parent-{}", std::process::id());
-    let dir = format!("/sys/fs/cgroup{parent}");
+    let dir = format!("{top}{parent}");
     std::fs::create_dir(&dir).unwrap();
     let error = refused(&format!(r#"( memory: (min: "1MiB"), parent: "{parent}" )"#));
     assert!(error.message.contains("0 bytes are kept for the cgroup above"), "{error:?}");
