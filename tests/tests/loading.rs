@@ -46,7 +46,7 @@ impl Bench {
 
     fn palisade(&self, words: &[&str]) -> Run {
         let mut all: Vec<&str> = words.to_vec();
-        let at = if words[0] == "run" { 1 } else { 2 };
+        let at = if words[0] == "plugin" { 2 } else { 1 };
         all.splice(at..at, ["--plugin-dir", self.dir.to_str().unwrap()]);
         let state = self.home.path().join("state");
         Run::palisade(all).who(Who::User).env("XDG_STATE_HOME", state.to_str().unwrap()).env("HOME", self.home.text())
@@ -424,9 +424,7 @@ fn a_probe_that_fails_is_told_by_doctor() {
     let Some(bench) = Bench::new() else { return };
     bench.put(&bench.good());
     let doctor = |how: &str| {
-        let words = ["doctor", "--plugin-dir", bench.dir.to_str().unwrap()];
-        let run = Run::palisade(words).who(Who::User).env("HOME", bench.home.text());
-        let run = run.env("XDG_STATE_HOME", bench.home.path().join("state").to_str().unwrap());
+        let run = bench.palisade(&["doctor"]);
         if how.is_empty() { run.ran() } else { run.env("SABOTEUR_PROBE", how).ran() }
     };
     assert!(!doctor("").stdout.contains("panicked"));
@@ -468,10 +466,8 @@ fn gc_says_what_a_plugin_says() {
     let Some(bench) = Bench::new() else { return };
     bench.put(&bench.good());
     let gc = |words: &[&str], name: &str, value: &str| {
-        let words =
-            ["gc", "--plugin-dir", bench.dir.to_str().unwrap()].iter().chain(words).copied().collect::<Vec<_>>();
-        let run = Run::palisade(words).who(Who::User).env("HOME", bench.home.text());
-        run.env("XDG_STATE_HOME", bench.home.path().join("state").to_str().unwrap()).env(name, value).ran()
+        let words: Vec<&str> = ["gc"].iter().chain(words).copied().collect();
+        bench.palisade(&words).env(name, value).ran()
     };
     gc(&[], "SABOTEUR_NONE", "").code(0).prints("nothing is left behind\n");
     gc(&["-n"], "SABOTEUR_LEFT", "a heap").code(0).prints("left: a heap\n");
