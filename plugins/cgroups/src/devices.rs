@@ -1,7 +1,9 @@
 //! Which devices can be used: the rules of a policy, and the program that decides by them on cgroup v2.
 
-use palisade_abi::{At, Error};
+use palisade_abi::{At, Error, ErrorContext as _};
+use palisade_sys::bpf;
 use std::fmt;
+use std::os::fd::OwnedFd;
 
 /// Devices that no workload can harm another with: the terminal is the one that it was given.
 const SAFE: [&str; 8] =
@@ -84,7 +86,7 @@ const JUMP_UNEQUAL: u8 = 0x56;
 const EXIT: u8 = 0x95;
 
 /// The program for `struct bpf_cgroup_dev_ctx`: access << 16 | type, major, minor.
-pub(crate) fn program(rules: &[Rule]) -> Vec<u64> {
+fn program(rules: &[Rule]) -> Vec<u64> {
     let (kind, access, major, minor, scratch) = (2, 3, 4, 5, 1);
     let mut code = vec![
         instruction(LOAD_WORD, (kind, 1), 0, 0),
@@ -113,6 +115,14 @@ pub(crate) fn program(rules: &[Rule]) -> Vec<u64> {
     code.push(instruction(MOVE_NUMBER, (0, 0), 0, 0));
     code.push(instruction(EXIT, (0, 0), 0, 0));
     code
+}
+
+/// Has the kernel take the program, without attaching it to anything.
+pub(crate) fn load(rules: &[Rule]) -> Result<OwnedFd, Error> {
+    let help = "on cgroup v2 a program decides about devices, which needs root; the view of an ordinary user cannot \
+        have devices that the kernel would not let him make: leave `devices` out there";
+    let loaded = bpf::load_device_program(&program(rules)).doing(|| "cannot decide about devices".to_owned());
+    loaded.map_err(|error| error.help(help))
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ impl Group {
         }
     }
 
-    /// One that a launcher left behind, to be removed. `dir` is locked.
+    /// One that a launcher left behind, to be removed: of its place, only the path matters. `dir` is locked.
     pub(crate) fn found(above: &Path, name: String, base: OwnedFd, dir: File) -> Self {
         let place = Place {
             version: Version::V2,

@@ -151,16 +151,19 @@ pub(crate) struct IoMax {
 }
 
 impl IoMax {
+    /// Those that are limited, under the names of a version: bytes read, written, operations reading, writing.
+    pub(crate) fn rates(&self, names: [&'static str; 4]) -> impl Iterator<Item = (&'static str, u64)> {
+        let rates = [self.read_bytes, self.write_bytes, self.read_ops, self.write_ops];
+        names.into_iter().zip(rates).filter_map(|(name, rate)| Some((name, rate?)))
+    }
+
     fn words(&self) -> String {
-        let bytes = |rate: Option<u64>, verb: &str| rate.map(|rate| format!("{} {verb}", Size(rate)));
-        let ops = |rate: Option<u64>, verb: &str| rate.map(|rate| format!("{rate} operations {verb}"));
-        let parts = [
-            bytes(self.read_bytes, "read"),
-            bytes(self.write_bytes, "written"),
-            ops(self.read_ops, "reading"),
-            ops(self.write_ops, "writing"),
-        ];
-        parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+        let shown = |(name, rate): (&str, u64)| match name {
+            "read" | "written" => format!("{} {name}", Size(rate)),
+            _ => format!("{rate} {name}"),
+        };
+        let rates = self.rates(["read", "written", "operations reading", "operations writing"]);
+        rates.map(shown).collect::<Vec<_>>().join(", ")
     }
 }
 

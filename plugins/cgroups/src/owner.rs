@@ -7,11 +7,15 @@ use crate::layout;
 use palisade_abi::{ErrorContext as _, Left};
 use palisade_sys::procfs::Proc;
 use palisade_sys::{Errno, Error, Result, fd};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+/// Who may do what with a cgroup: nobody else may open it, or it could be locked by whoever is quicker, which would
+/// stop the launch, or after it the collector. Its files can be read by their names.
+const MODE: u32 = 0o711;
 /// How often a cgroup is made again that a collector took away before it could be locked.
 const ATTEMPTS: u32 = 8;
 
@@ -21,7 +25,7 @@ const ATTEMPTS: u32 = 8;
 /// more, and it is made once more.
 pub(crate) fn make(base: &OwnedFd, name: &str) -> Result<File> {
     for _ in 0..ATTEMPTS {
-        fd::mkdir_at(base, name, 0o755)?;
+        fd::mkdir_at(base, name, MODE)?;
         let dir = match open(base, name) {
             Ok(dir) => dir,
             Err(error) if error.kind() == Errno::ENOENT => continue,
@@ -88,41 +92,62 @@ struct Orphan {
 pub(crate) fn collect(remove: bool) -> std::result::Result<Vec<Left>, palisade_abi::Error> {
     let mounts = Proc::host().and_then(|proc| proc.own()?.read("mountinfo"));
     let mounts = mounts.doing(|| "cannot see which hierarchies are mounted".to_owned())?;
-    let all = layout::mount_points(&mounts).into_iter().flat_map(|mount| orphans(&mount));
-    let left = all.map(|orphan| {
-        let removed = if remove { orphan.group.remove() } else { Ok(()) };
-        let why = removed.as_ref().err().map(|error| [error.message.as_str(), error.call.as_str()].join(": "));
-        Left {
-            what: format!("cgroup {}", orphan.path.display()),
-            removed: remove && removed.is_ok(),
-            why: why.unwrap_or_default(),
-        }
-    });
-    Ok(left.collect())
+    let mut left = Vec::new();
+    for mount in layout::mount_points(&mounts) {
+        let all = orphans(&mount).doing(|| format!("cannot see what is left below {}", mount.display()))?;
+        left.extend(all.into_iter().map(|orphan| collected(&orphan, remove)));
+    }
+    Ok(left)
+}
+
+fn collected(orphan: &Orphan, remove: bool) -> Left {
+    let removed = if remove { orphan.group.remove() } else { Ok(()) };
+    let why = removed.as_ref().err().map(|error| [error.message.as_str(), error.call.as_str()].join(": "));
+    Left {
+        what: format!("cgroup {}", orphan.path.display()),
+        removed: remove && removed.is_ok(),
+        why: why.unwrap_or_default(),
+    }
 }
 
 /// Looks for them below a mount point, however deep: a launch makes its cgroup below its own.
-fn orphans(mount: &Path) -> Vec<Orphan> {
+fn orphans(mount: &Path) -> Result<Vec<Orphan>> {
     let mut found = Vec::new();
     let mut waiting = vec![mount.to_owned()];
     while let Some(dir) = waiting.pop() {
-        let Ok(base) = fd::open_path(&dir, fd::O_PATH | fd::O_DIRECTORY | fd::O_NOFOLLOW) else { continue };
-        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
-            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                continue;
-            }
-            let (name, path) = (entry.file_name(), entry.path());
-            match (unowned(&base, &name), fd::dup_cloexec(&base)) {
-                (Some(locked), Ok(base)) => {
+        let base = match fd::open_path(&dir, fd::O_PATH | fd::O_DIRECTORY | fd::O_NOFOLLOW) {
+            Ok(base) => base,
+            // It went while the others were looked at.
+            Err(error) if error.kind() == Errno::ENOENT => continue,
+            Err(error) => return Err(error),
+        };
+        for name in children(&dir)? {
+            let path = dir.join(&name);
+            match unowned(&base, &name) {
+                Some(locked) => {
                     let name = name.to_string_lossy().into_owned();
-                    found.push(Orphan { group: Group::found(&dir, name, base, locked), path });
+                    found.push(Orphan { group: Group::found(&dir, name, fd::dup_cloexec(&base)?, locked), path });
                 }
-                _ => waiting.push(path),
+                None => waiting.push(path),
             }
         }
     }
     found.sort_by(|a, b| a.path.cmp(&b.path));
-    found
+    Ok(found)
+}
+
+/// The cgroups below one. Of another user's launch they cannot be listed, and need not be: it is removed as a whole.
+fn children(dir: &Path) -> Result<Vec<OsString>> {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound) => return Ok(Vec::new()),
+        Err(e) if matches!(e.kind(), ErrorKind::PermissionDenied) && dir.file_name().is_some_and(is_ours) => {
+            return Ok(Vec::new());
+        }
+        Err(e) => return Err(Error::from_io(&e, format!("readdir({})", dir.display()))),
+    };
+    let entries = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    Ok(entries.map(|entry| entry.file_name()).collect())
 }
 
 #[cfg(test)]
@@ -147,12 +172,15 @@ mod tests {
         let base = fd::open_path(&top, fd::O_PATH | fd::O_DIRECTORY).unwrap();
         let name = "palisade-17-64a5f-3";
         let held = make(&base, name).unwrap();
-        assert!(orphans(&top).is_empty());
+        assert!(orphans(&top).unwrap().is_empty());
         sweep(&base);
         assert!(top.join(name).exists(), "it is owned");
         assert_eq!(make(&base, name).unwrap_err().kind(), Errno::EEXIST, "nothing is adopted");
         drop(held);
-        assert_eq!(orphans(&top).iter().map(|orphan| orphan.path.clone()).collect::<Vec<_>>(), [top.join(name)]);
+        assert_eq!(
+            orphans(&top).unwrap().iter().map(|orphan| orphan.path.clone()).collect::<Vec<_>>(),
+            [top.join(name)]
+        );
         sweep(&base);
         assert!(!top.join(name).exists());
         std::fs::remove_dir(&top).unwrap();

@@ -1,8 +1,10 @@
 //! What this host offers, for `palisade doctor`.
 
+use crate::devices;
 use crate::isolator::room;
+use crate::layout::{Place, Version};
 use crate::limits::Controller;
-use palisade_abi::{Finding, Support};
+use palisade_abi::{Error, Finding, Support};
 
 /// Looks for each controller as a launch would.
 pub(crate) fn probe() -> Vec<Finding> {
@@ -11,23 +13,31 @@ pub(crate) fn probe() -> Vec<Finding> {
 
 fn finding(controller: Controller) -> Finding {
     let feature = format!("cgroup controller {}", controller.name());
-    let missing = |error: &palisade_abi::Error| Finding {
+    let missing = |error: &Error| Finding {
         feature: feature.clone(),
         support: Support::Missing,
         detail: [error.message.as_str(), error.call.as_str()].join(" ").trim_end().to_owned(),
         remedy: error.help.clone(),
     };
-    match room(&[controller], None) {
+    match place(controller) {
         Err(error) => missing(&error),
-        Ok(room) => match (room.places.first(), room.without.first()) {
-            (Some(place), _) => Finding {
-                feature,
-                support: Support::Full,
-                detail: format!("cgroup {}, below {}", place.version.name(), place.dir.display()),
-                remedy: String::new(),
-            },
-            (None, Some((_, error))) => missing(error),
-            (None, None) => missing(&palisade_abi::Error::host("no hierarchy has it")),
+        Ok(place) => Finding {
+            feature,
+            support: Support::Full,
+            detail: format!("cgroup {}, below {}", place.version.name(), place.dir.display()),
+            remedy: String::new(),
         },
     }
+}
+
+fn place(controller: Controller) -> Result<Place, Error> {
+    let room = room(&[controller], None)?;
+    if let Some((_, error)) = room.without.into_iter().next() {
+        return Err(error);
+    }
+    let place = room.places.into_iter().next().ok_or_else(|| Error::host("no hierarchy has it"))?;
+    if controller == Controller::Devices && place.version == Version::V2 {
+        devices::load(&devices::rules(&[])?).map(drop)?;
+    }
+    Ok(place)
 }

@@ -11,7 +11,7 @@ use palisade_abi::ErrorContext as _;
 use palisade_abi::units::CpuSet;
 use palisade_abi::{Action, Context, Error, Evidence};
 use palisade_sys::procfs::Proc;
-use palisade_sys::{bpf, fd};
+use palisade_sys::{Errno, bpf, fd};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -83,25 +83,20 @@ impl Set {
             group.place.version == Version::V2 && group.place.controllers.contains(&self.limit.controller)
         };
         let Some(group) = groups.iter().find(v2) else { return Ok(()) };
-        let attach = || -> palisade_sys::Result<OwnedFd> {
-            let program = bpf::load_device_program(&devices::program(rules))?;
-            bpf::attach_device_program(group.dir(), &program)?;
-            Ok(program)
-        };
-        let help = "on cgroup v2 a program decides about devices, which needs root; the view of an ordinary user \
-            cannot have devices that the kernel would not let him make: leave `devices` out there";
-        let attached = attach().doing(|| "cannot decide about devices".to_owned());
-        self.program = Some(attached.map_err(|error| error.help(help))?);
+        let program = devices::load(rules)?;
+        bpf::attach_device_program(group.dir(), &program).doing(|| "cannot decide about devices".to_owned())?;
+        self.program = Some(program);
         Ok(())
     }
 
-    fn decided(&self, group: &Group) -> Result<Option<String>, Error> {
-        let Some(program) = &self.program else { return Ok(None) };
-        let attached = bpf::is_device_program_attached(group.dir(), program);
-        if attached.doing(|| "cannot read back what decides about devices".to_owned())? {
-            return Ok(Some("the program of the rules is attached".to_owned()));
+    /// v2: whether the program decides.
+    fn decided(&self, group: &Group) -> Result<String, Error> {
+        let attached = self.program.as_ref().map(|program| bpf::is_device_program_attached(group.dir(), program));
+        let attached = attached.transpose().doing(|| "cannot read back what decides about devices".to_owned())?;
+        if attached == Some(true) {
+            return Ok("the program of the rules is attached".to_owned());
         }
-        Err(Error::setup("the program that decides about devices is not attached any more"))
+        Err(Error::setup("the program that decides about devices is not attached"))
     }
 
     fn each(&self, act: fn(&Group, &Setting) -> Result<String, Error>) -> Result<Evidence, Error> {
@@ -120,8 +115,8 @@ impl Set {
             _ => act(group, setting),
         });
         let mut done = done.collect::<Result<Vec<_>, _>>()?;
-        done.extend(self.decided(group)?);
         match self.limit.kind {
+            Kind::Devices(_) if group.place.version == Version::V2 => done.push(self.decided(group)?),
             Kind::MemoryMin(bytes) => kept("memory.min", &group.place.dir, bytes)?,
             Kind::MemoryLow(bytes) => kept("memory.low", &group.place.dir, bytes)?,
             _ => {}
@@ -161,8 +156,12 @@ fn runs_on(field: &str, allowed: &CpuSet, pid: i32) -> Result<(), Error> {
 fn kept(file: &str, base: &Path, asked: u64) -> Result<(), Error> {
     for above in base.ancestors() {
         let path = above.join(file);
-        let Ok(text) = fd::open_path(&path, fd::O_RDONLY).and_then(fd::read_all) else { break };
-        let text = String::from_utf8_lossy(&text).trim_end().to_owned();
+        let text = match fd::open_path(&path, fd::O_RDONLY).and_then(fd::read_all) {
+            Ok(text) => String::from_utf8_lossy(&text).trim_end().to_owned(),
+            // The root of the hierarchy has none, and above the mount point there is no cgroup.
+            Err(error) if error.kind() == Errno::ENOENT => break,
+            Err(error) => return Err(error).doing(|| "cannot see what is kept for the cgroups above".to_owned()),
+        };
         if text.parse::<u64>().is_ok_and(|kept| kept < asked) {
             return Err(Error::host(format!("only {text} bytes are kept for the cgroup above, which is what counts"))
                 .call(format!("read({}) = {text}", path.display()), 0)

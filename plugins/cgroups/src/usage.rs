@@ -131,6 +131,17 @@ pub(crate) fn finish(groups: &[Group], limits: &[Limit]) -> Result<Finish, Error
     Ok(Finish { figures: figures(&usage), hits })
 }
 
+/// Whether a process was killed for this limit, and not because the host or a cgroup above ran out of memory. v1 counts
+/// only how much was used: what was refused was more than what was left, and is small.
+fn reached(usage: &Usage, max: u64) -> bool {
+    const REFUSED_AT_ONCE: u64 = 1 << 20;
+    match (usage.get("memory_max_reached"), usage.get("memory_peak_bytes")) {
+        (Some(times), _) => *times > 0,
+        (None, Some(peak)) => peak.saturating_add(REFUSED_AT_ONCE) >= max,
+        (None, None) => true,
+    }
+}
+
 fn hit(usage: &Usage, limit: &Limit) -> Option<Hit> {
     let name = limit.name.as_str();
     let get = |name: &str| usage.get(name).copied();
@@ -139,6 +150,9 @@ fn hit(usage: &Usage, limit: &Limit) -> Option<Hit> {
     let (words, ended_it) = match &limit.kind {
         Kind::MemoryMax(max) => {
             let kills = some("oom_kills")?;
+            if !reached(usage, *max) {
+                return None;
+            }
             let peak = get("memory_peak_bytes").map(|peak| format!(", peak {}", shown(peak)));
             let several = if kills > 1 { format!(", {kills} processes") } else { String::new() };
             (format!("killed by {name} {}{}{several}", shown(*max), peak.unwrap_or_default()), true)
@@ -200,6 +214,7 @@ mod tests {
         let usage = [
             ("memory_peak_bytes", 64 << 20),
             ("memory_high_reached", 1),
+            ("memory_max_reached", 3),
             ("oom_kills", 1),
             ("cpu_throttled_us", 340_900),
             ("cpu_throttled_periods", 12),
@@ -216,6 +231,13 @@ mod tests {
                 ("refused a new process or thread 3 times by pids.max 16".to_owned(), false),
             ]
         );
+    }
+
+    #[test]
+    fn a_kill_for_want_of_memory_elsewhere_is_not_this_limit() {
+        assert!(hits(&[("oom_kills", 1), ("memory_max_reached", 0)]).is_empty());
+        assert!(hits(&[("oom_kills", 1), ("memory_peak_bytes", 60 << 20)]).is_empty());
+        assert_eq!(hits(&[("oom_kills", 1), ("memory_peak_bytes", (64 << 20) - 4096)]).len(), 1);
     }
 
     #[test]

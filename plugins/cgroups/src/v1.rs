@@ -6,6 +6,9 @@ use crate::setting::{Check, Setting};
 use crate::usage::{Counter, Take};
 use palisade_abi::Error;
 
+/// The largest weight of the BFQ scheduler; its default is 100, as that of v2 is. Linux: block/bfq-cgroup.c.
+const MOST_BFQ: u32 = 1000;
+
 /// `cpu.weight` 100 and `cpu.shares` 1024 are the two defaults, and both are proportional; v1 takes no less than 2.
 pub(crate) fn shares(weight: u32) -> u64 {
     (u64::from(weight) * 1024 / 100).max(2)
@@ -44,7 +47,11 @@ pub(crate) fn settings(limit: &Limit) -> Result<Vec<Setting>, Error> {
         }
         Kind::PidsMax(count) => vec![Setting::new("pids.max", count, Check::Exactly)],
         Kind::IoMax(max) => throttle(max)?,
-        Kind::IoWeight(weight) => vec![Setting::new("blkio.bfq.weight", (*weight).min(1000), Check::Exactly)],
+        Kind::IoWeight(weight) if *weight > MOST_BFQ => {
+            return Err(Error::host(format!("cgroup v1 takes no {} above {MOST_BFQ}", limit.name))
+                .help("write a smaller weight: 100 is what others have"));
+        }
+        Kind::IoWeight(weight) => vec![Setting::new("blkio.bfq.weight", weight, Check::Exactly)],
         Kind::Hugetlb { size, page, bytes } => {
             let file = format!("hugetlb.{size}.limit_in_bytes");
             vec![Setting::new(file, bytes, Check::HugePages(*bytes, *page))]
@@ -75,23 +82,17 @@ pub(crate) fn settings(limit: &Limit) -> Result<Vec<Setting>, Error> {
 
 fn throttle(max: &IoMax) -> Result<Vec<Setting>, Error> {
     let disk = disk(&max.device)?;
-    let of = |file: &'static str, rate: Option<u64>| {
-        rate.map(|rate| Setting::new(file, format!("{disk} {rate}"), Check::Words))
-    };
-    let all = [
-        of("blkio.throttle.read_bps_device", max.read_bytes),
-        of("blkio.throttle.write_bps_device", max.write_bytes),
-        of("blkio.throttle.read_iops_device", max.read_ops),
-        of("blkio.throttle.write_iops_device", max.write_ops),
-    ];
-    Ok(all.into_iter().flatten().collect())
+    let rates = max.rates(["read_bps", "write_bps", "read_iops", "write_iops"]);
+    let line =
+        |(name, rate)| Setting::new(format!("blkio.throttle.{name}_device"), format!("{disk} {rate}"), Check::Words);
+    Ok(rates.map(line).collect())
 }
 
 /// What a cgroup counts.
 pub(crate) const COUNTERS: &[Counter] = &[
     Counter::live("memory_bytes", Controller::Memory, "memory.usage_in_bytes", Take::Number),
     Counter::of("memory_peak_bytes", Controller::Memory, "memory.max_usage_in_bytes", Take::Number),
-    Counter::of("memory_max_reached", Controller::Memory, "memory.failcnt", Take::Number),
+    // Not memory.failcnt, which stays 0 where swap is counted as well, and on 6.18 everywhere.
     Counter::of("oom_kills", Controller::Memory, "memory.oom_control", Take::Field("oom_kill")),
     Counter::of("cpu_throttled_us", Controller::Cpu, "cpu.stat", Take::Nanoseconds("throttled_time")),
     Counter::of("cpu_throttled_periods", Controller::Cpu, "cpu.stat", Take::Field("nr_throttled")),
@@ -144,6 +145,13 @@ mod tests {
             let error = settings(&of(text).unwrap()[0]).unwrap_err();
             assert!(!error.help.is_empty(), "{}", error.message);
         }
+    }
+
+    #[test]
+    fn a_weight_that_v1_does_not_have_is_refused_and_not_made_smaller() {
+        assert_eq!(written("( io: (weight: 1000) )"), ["blkio.bfq.weight = 1000"]);
+        let error = settings(&of("( io: (weight: 1001) )").unwrap()[0]).unwrap_err();
+        assert!(error.message.contains("no io.weight above 1000"), "{}", error.message);
     }
 
     #[test]

@@ -70,11 +70,7 @@ pub(crate) fn settings(limit: &Limit) -> Result<Vec<Setting>, Error> {
 
 fn io_max(max: &IoMax) -> Result<String, Error> {
     let mut line = disk(&max.device)?.to_string();
-    let rates =
-        [("rbps", max.read_bytes), ("wbps", max.write_bytes), ("riops", max.read_ops), ("wiops", max.write_ops)];
-    for (name, rate) in rates {
-        line.extend(rate.map(|rate| format!(" {name}={rate}")));
-    }
+    line.extend(max.rates(["rbps", "wbps", "riops", "wiops"]).map(|(name, rate)| format!(" {name}={rate}")));
     Ok(line)
 }
 

@@ -19,6 +19,7 @@ use palisade_sys::process::{self, Cloned, Ended, Target};
 use std::collections::BTreeMap;
 use std::io::{PipeWriter, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 const LIBRARY: &str = "libpalisade_cgroups.so";
@@ -377,6 +378,10 @@ fn an_existing_cgroup_is_not_adopted() {
     first.stage("prepare", &mut Lent::default()).unwrap();
     let error = second.stage("prepare", &mut Lent::default()).unwrap_err();
     assert!(error.call.contains("EEXIST"), "{error:?}");
+    for dir in left_behind() {
+        let mode = std::fs::metadata(&dir).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o711, "{dir}: whoever can open it could lock it");
+    }
     second.undo(&mut Lent::default());
     first.undo(&mut Lent::default());
 }
