@@ -74,12 +74,17 @@ impl Group {
             dir: above.to_owned(),
             path: above.to_owned(),
             enable: Vec::new(),
+            scope: None,
         };
         Self { place, name, base, dir, tasks: None }
     }
 
     pub(crate) fn fd(&self) -> i32 {
         self.dir.as_raw_fd()
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     pub(crate) fn read(&self, file: &str) -> palisade_sys::Result<String> {

@@ -4,8 +4,9 @@ use crate::config::Config;
 use crate::group::Group;
 use crate::layout::{self, Layout, Place, Version};
 use crate::limits::{Controller, Kind, Limit, names};
+use crate::scope::Kept;
 use crate::section::limits;
-use crate::steps::{Join, Make, Set};
+use crate::steps::{Attach, Join, Make, Set};
 use crate::{usage, v1, v2};
 use palisade_abi::ErrorContext as _;
 use palisade_abi::{Demand, Error, Finish, Host, Isolator, Stage, Step};
@@ -53,10 +54,16 @@ impl Cgroup {
     /// The steps, given what the host has room for.
     fn steps(&self, room: Room) -> Result<Vec<Step>, Error> {
         let mut steps = Vec::new();
+        let keeper = Kept::default();
         let origin = self.limits.first().and_then(|limit| limit.origin);
         let moved = room.places.iter().any(|place| place.moves_by().is_some());
         if !room.places.is_empty() {
-            let make = Make { places: room.places.clone(), name: self.name.clone(), groups: Rc::clone(&self.groups) };
+            let make = Make {
+                places: room.places.clone(),
+                name: self.name.clone(),
+                groups: Rc::clone(&self.groups),
+                keeper: Rc::clone(&keeper),
+            };
             let why = "limits must be there before the process is; a fresh cgroup carries nobody else's";
             steps.push(Step::new(Stage::Prepare, make_words(&room.places), make).why(why).origin(origin));
         }
@@ -70,6 +77,12 @@ impl Cgroup {
                 }
             };
             steps.push(step.why(limit.why()).origin(limit.origin));
+        }
+        if room.places.iter().any(Place::is_attached) {
+            let why = "as an ordinary user who is outside of what is the user's, only systemd may move it there";
+            let attach = Attach { groups: Rc::clone(&self.groups), keeper };
+            let words = "has systemd move the process into its cgroup";
+            steps.push(Step::new(Stage::Attach, words, attach).why(why).origin(origin));
         }
         if moved {
             let why = "first of all, so that what is built is counted; by itself, because the kernel lets nobody else \
@@ -106,7 +119,8 @@ fn make_words(places: &[Place]) -> String {
         .filter(|version| !of(*version).is_empty())
         .map(|version| format!("{} (cgroup {})", names(&of(version)), version.name()))
         .collect();
-    format!("makes a cgroup of its own for {}", parts.join(" and "))
+    let scope = places.iter().find_map(|place| place.scope.as_ref()).map(|scope| format!(", in {}", scope.words()));
+    format!("makes a cgroup of its own for {}{}", parts.join(" and "), scope.unwrap_or_default())
 }
 
 /// Looks at the host: two files of procfs, and for v2 the files of the cgroups that could be divided.

@@ -2,6 +2,7 @@
 //! from `/proc/self/mountinfo` and `/proc/self/cgroup`, each read once.
 
 use crate::limits::Controller;
+use crate::scope::Scope;
 use palisade_sys::procfs::{CgroupEntry, parse_cgroups};
 use std::path::{Path, PathBuf};
 
@@ -35,16 +36,24 @@ pub(crate) struct Place {
     pub(crate) path: PathBuf,
     /// v2: what must be enabled in the directory's `cgroup.subtree_control` first.
     pub(crate) enable: Vec<Controller>,
+    /// v2: systemd is to make the directory; until then it is that of the mount point.
+    pub(crate) scope: Option<Scope>,
 }
 
 impl Place {
-    /// The file by which the process moves itself in; `None` where it is born inside.
+    /// Whether systemd moves the process in.
+    pub(crate) fn is_attached(&self) -> bool {
+        self.scope.as_ref().is_some_and(|scope| scope.attach)
+    }
+
+    /// The file by which the process moves itself in; `None` where it is born inside, or moved.
     ///
     /// KERNEL(6.4): a process that was born in a v2 cgroup is kept to its CPUs and memory nodes; before, it had those
     /// of its parent. One that moves in has always been.
     pub(crate) fn moves_by(&self) -> Option<&'static str> {
         match self.version {
             Version::V1 => Some("tasks"),
+            Version::V2 if self.is_attached() => None,
             Version::V2 if self.controllers.contains(&Controller::Cpuset) => Some("cgroup.procs"),
             Version::V2 => None,
         }
@@ -138,6 +147,7 @@ fn v1_place(
         dir: under(&mount.point, &below),
         path: under(&mount.root, &below),
         enable: Vec::new(),
+        scope: None,
     })
 }
 

@@ -19,6 +19,7 @@
 //! | `setting` | one file of a cgroup, what is to be in it, and how it is compared |
 //! | `layout` | which hierarchy has which controller, from what is mounted |
 //! | `v1`, `v2` | the files of each version, and where a v2 cgroup may be made |
+//! | `scope` | a scope of systemd, where that keeps the cgroups |
 //! | `group` | one cgroup: make, write, read back, remove |
 //! | `isolator` | the plan of one launch, and what is shared by its steps |
 //! | `steps` | the steps |
@@ -36,6 +37,7 @@ mod layout;
 mod limits;
 mod owner;
 mod probe;
+mod scope;
 mod section;
 mod setting;
 mod steps;

@@ -16,7 +16,7 @@ fn finding(controller: Controller) -> Finding {
     let missing = |error: &Error| Finding {
         feature: feature.clone(),
         support: Support::Missing,
-        detail: [error.message.as_str(), error.call.as_str()].join(" ").trim_end().to_owned(),
+        detail: [error.message.as_str(), error.call.as_str()].join(" ").trim_end().replace('\n', "; "),
         remedy: error.help.clone(),
     };
     match place(controller) {
@@ -24,7 +24,10 @@ fn finding(controller: Controller) -> Finding {
         Ok(place) => Finding {
             feature,
             support: Support::Full,
-            detail: format!("cgroup {}, below {}", place.version.name(), place.dir.display()),
+            detail: match &place.scope {
+                Some(scope) => format!("cgroup {}, in {}", place.version.name(), scope.words()),
+                None => format!("cgroup {}, below {}", place.version.name(), place.dir.display()),
+            },
             remedy: String::new(),
         },
     }

@@ -5,6 +5,7 @@ use crate::group::{Group, cgroups_of};
 use crate::isolator::Groups;
 use crate::layout::{Place, Version};
 use crate::limits::{Kind, Limit};
+use crate::scope::Kept;
 use crate::setting::Setting;
 use crate::{v1, v2};
 use palisade_abi::ErrorContext as _;
@@ -20,13 +21,27 @@ pub(crate) struct Make {
     pub(crate) places: Vec<Place>,
     pub(crate) name: String,
     pub(crate) groups: Groups,
+    pub(crate) keeper: Kept,
+}
+
+impl Make {
+    /// Where systemd keeps the cgroups, it makes the directory first.
+    fn place(&self, place: &Place) -> Result<Place, Error> {
+        let Some(scope) = &place.scope else { return Ok(place.clone()) };
+        let (keeper, path) = scope.make(&self.name)?;
+        let mut kept = self.keeper.borrow_mut();
+        // From here on `undo` ends it.
+        let keeper = kept.insert(keeper);
+        v2::in_made_scope(place, &path, |dir| keeper.step_aside(dir))
+    }
 }
 
 impl Action for Make {
     fn apply(&mut self, context: &mut Context<'_>) -> Result<Evidence, Error> {
         for place in &self.places {
-            let group = Group::make(place, &self.name)?;
-            if place.moves_by().is_none() {
+            let place = self.place(place)?;
+            let group = Group::make(&place, &self.name)?;
+            if place.moves_by().is_none() && !place.is_attached() {
                 context.offer_cgroup(group.fd());
             }
             self.groups.borrow_mut().push(group);
@@ -37,7 +52,7 @@ impl Action for Make {
 
     /// A process is born into its v2 cgroup, so no later step would look.
     fn verify(&self, context: &Context<'_>) -> Result<Option<Evidence>, Error> {
-        inside(&self.groups, false, context.pid()?)
+        inside(&self.groups, |place| place.moves_by().is_none() && !place.is_attached(), context.pid()?)
     }
 
     /// In reverse: the pids controller is last, and while its cgroup is emptied nobody can fork.
@@ -47,13 +62,16 @@ impl Action for Make {
             let removed = group.remove();
             first = first.and(removed);
         }
+        if let Some(mut keeper) = self.keeper.take() {
+            keeper.end();
+        }
         first
     }
 }
 
-fn inside(groups: &Groups, moved: bool, pid: i32) -> Result<Option<Evidence>, Error> {
+fn inside(groups: &Groups, which: fn(&Place) -> bool, pid: i32) -> Result<Option<Evidence>, Error> {
     let groups = groups.borrow();
-    let those: Vec<&Group> = groups.iter().filter(|group| group.place.moves_by().is_some() == moved).collect();
+    let those: Vec<&Group> = groups.iter().filter(|group| which(&group.place)).collect();
     if those.is_empty() {
         return Ok(None);
     }
@@ -182,6 +200,30 @@ fn without_swap(file: &str) -> Result<String, Error> {
         .help("boot with swapaccount=1, or accept swapping with `memory: (swap: \"max\")`"))
 }
 
+/// Where neither the process nor the launcher may move it: has systemd do so.
+pub(crate) struct Attach {
+    pub(crate) groups: Groups,
+    pub(crate) keeper: Kept,
+}
+
+impl Action for Attach {
+    fn apply(&mut self, context: &mut Context<'_>) -> Result<Evidence, Error> {
+        let groups = self.groups.borrow();
+        let group = groups.iter().find(|group| group.place.is_attached());
+        let kept = self.keeper.borrow();
+        let (Some(group), Some(keeper)) = (group, kept.as_ref()) else {
+            return Err(Error::setup("there is no cgroup to move it into, because none could be made"));
+        };
+        let pid = context.pid()?;
+        keeper.attach(group.name(), pid)?;
+        group.holds(&cgroups_of(pid)?, pid).map(Evidence)
+    }
+
+    fn verify(&self, context: &Context<'_>) -> Result<Option<Evidence>, Error> {
+        inside(&self.groups, Place::is_attached, context.pid()?)
+    }
+}
+
 /// In the child, where it is not born inside: moves it in.
 pub(crate) struct Join {
     pub(crate) groups: Groups,
@@ -199,6 +241,6 @@ impl Action for Join {
     }
 
     fn verify(&self, context: &Context<'_>) -> Result<Option<Evidence>, Error> {
-        inside(&self.groups, true, context.pid()?)
+        inside(&self.groups, |place| place.moves_by().is_some(), context.pid()?)
     }
 }

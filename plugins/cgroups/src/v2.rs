@@ -5,10 +5,11 @@ use crate::config::Partition;
 use crate::io::disk;
 use crate::layout::{Place, Tree, Version, under};
 use crate::limits::{Controller, IoMax, Kind, Limit, PERIOD_US, names};
+use crate::scope::{HANDED_OVER, Scope, Systemd};
 use crate::setting::{Check, Setting};
 use crate::usage::{Counter, Take};
-use palisade_abi::Error;
-use palisade_sys::{Errno, fd};
+use palisade_abi::{Error, ErrorContext as _};
+use palisade_sys::{Errno, fd, process};
 use std::path::Path;
 
 /// How an ordinary user gets a cgroup that he may divide.
@@ -113,30 +114,95 @@ pub(crate) const ACCOUNTING: &[Counter] =
 /// A cgroup that has processes cannot give its controllers to children (all but the root), and this process sits in
 /// its own; nothing is moved to change that.
 pub(crate) fn choose(tree: &Tree, fixed: bool) -> Result<Place, Error> {
+    if fixed {
+        return below(tree, tree.own.ancestors().take(1));
+    }
+    let Some(systemd) = Systemd::running(process::euid()) else { return below(tree, tree.own.ancestors()) };
+    let delegated =
+        systemd.delegated(tree).map(|top| below(tree, tree.own.ancestors().take_while(|b| b.starts_with(top))));
+    match (delegated, systemd.scope(tree)) {
+        (Some(Ok(place)), _) => Ok(place),
+        (_, Some((scope, above))) => in_scope(tree, scope, &above),
+        (Some(Err(error)), None) => Err(error),
+        (None, None) => below(tree, tree.own.ancestors()),
+    }
+}
+
+/// A scope that is to be made.
+fn in_scope(tree: &Tree, scope: Scope, above: &Path) -> Result<Place, Error> {
+    let text = fd::open_path(above, fd::O_PATH | fd::O_DIRECTORY)
+        .and_then(|dir| fd::read_to_string_at(dir, "cgroup.controllers"))
+        .doing(|| format!("cannot see which controllers {} would have", scope.words()))?;
+    let has = |c: &&Controller| HANDED_OVER.contains(c) && text.split_ascii_whitespace().any(|name| name == c.name());
+    let has: Vec<Controller> = Controller::ALL.iter().filter(has).copied().collect();
+    let absent: Vec<Controller> = tree.wanted.iter().filter(|c| c.is_enabled() && !has.contains(c)).copied().collect();
+    if absent.is_empty() {
+        return Ok(place(tree, Path::new(""), Vec::new(), Some(scope)));
+    }
+    let help = if scope.is_of_user() && absent.iter().all(|c| HANDED_OVER.contains(c)) {
+        "have root hand it over to users, in /etc/systemd/system/user@.service.d/delegate.conf: \
+         [Service] Delegate=cpu cpuset io memory pids; or start as root; \
+         or write `demand: Degrade` in the policy to run without these limits"
+    } else {
+        "systemd hands over no more than these: as root, make a cgroup for it and name it as `parent`; \
+         or write `demand: Degrade` in the policy to run without these limits"
+    };
+    let (absent, has) = (names(&absent), names(&has));
+    Err(Error::host(format!("no cgroup can be made that limits {absent}"))
+        .call(
+            format!(
+                "{}/cgroup.controllers: {} has no {absent} controller, only: {has}",
+                above.display(),
+                scope.words()
+            ),
+            0,
+        )
+        .help(help))
+}
+
+fn place(tree: &Tree, below: &Path, enable: Vec<Controller>, scope: Option<Scope>) -> Place {
+    Place {
+        version: Version::V2,
+        controllers: tree.wanted.clone(),
+        accounting: true,
+        path: under(&tree.root, below),
+        dir: under(&tree.mount, below),
+        enable,
+        scope,
+    }
+}
+
+/// The place in the scope that was made for it at `path`, once whoever keeps it has stepped aside.
+pub(crate) fn in_made_scope(
+    place: &Place,
+    path: &Path,
+    step_aside: impl FnOnce(&Path) -> Result<(), Error>,
+) -> Result<Place, Error> {
+    let outside = || Error::setup(format!("systemd made {}, which is not in what is mounted here", path.display()));
+    let below = path.strip_prefix(&place.path).map_err(|_outside| outside())?;
+    let dir = under(&place.dir, below);
+    step_aside(&dir)?;
+    let enable = usable(&dir, &place.controllers).map_err(|no| {
+        let call = format!("{}: {}", dir.display(), no.why);
+        Error::host("the scope that systemd made cannot be divided").call(call, 0).help(DELEGATION)
+    })?;
+    Ok(Place { path: path.to_owned(), dir, enable, ..place.clone() })
+}
+
+/// The first of these directories that can be used.
+fn below<'a>(tree: &Tree, candidates: impl Iterator<Item = &'a Path>) -> Result<Place, Error> {
     let mut reasons = Vec::new();
     let mut help = None;
-    for below in tree.own.ancestors() {
+    for below in candidates {
         let dir = under(&tree.mount, below);
         match usable(&dir, &tree.wanted) {
-            Ok(enable) => {
-                return Ok(Place {
-                    version: Version::V2,
-                    controllers: tree.wanted.clone(),
-                    accounting: true,
-                    path: under(&tree.root, below),
-                    dir,
-                    enable,
-                });
-            }
+            Ok(enable) => return Ok(place(tree, below, enable, None)),
             Err(No { why, busy }) => {
                 reasons.push(format!("{}: {why}", dir.display()));
                 if busy && help.is_none() {
                     help = Some(make_room(&dir));
                 }
             }
-        }
-        if fixed {
-            break;
         }
     }
     let wanted = names(&tree.wanted);
@@ -167,21 +233,23 @@ impl From<palisade_sys::Error> for No {
     }
 }
 
+/// Those that a list of the kernel's does not have.
+fn lacking(list: &str, wanted: &[Controller]) -> Vec<Controller> {
+    let lacks = |c: &&Controller| !list.split_ascii_whitespace().any(|name| name == c.name());
+    wanted.iter().filter(|c| c.is_enabled()).filter(lacks).copied().collect()
+}
+
 /// Whether a cgroup with these controllers can be made in `dir`; gives those that must be enabled there first.
 fn usable(dir: &Path, wanted: &[Controller]) -> Result<Vec<Controller>, No> {
     let handle = fd::open_path(dir, fd::O_PATH | fd::O_DIRECTORY)?;
     let list = |file| fd::read_to_string_at(&handle, file);
-    let without = |text: &str| -> Vec<Controller> {
-        let has = |c: &&Controller| !text.split_ascii_whitespace().any(|name| name == c.name());
-        wanted.iter().filter(|c| c.is_enabled()).filter(has).copied().collect()
-    };
     let available = list("cgroup.controllers")?;
-    let absent = without(&available);
+    let absent = lacking(&available, wanted);
     if !absent.is_empty() {
         let why = format!("has no {} controller, only: {}", names(&absent), available.trim());
         return Err(No { why, busy: false });
     }
-    let enable = without(&list("cgroup.subtree_control")?);
+    let enable = lacking(&list("cgroup.subtree_control")?, wanted);
     let mut written = vec![dir.to_owned(), dir.join("cgroup.procs")];
     written.extend((!enable.is_empty()).then(|| dir.join("cgroup.subtree_control")));
     for path in written {
@@ -238,5 +306,6 @@ mod tests {
         }
         assert!(error.help.contains("Delegate=yes"));
         assert_eq!(choose(&tree, true).unwrap_err().call.lines().count(), 1);
+        assert_eq!(below(&tree, tree.own.ancestors()).unwrap_err().call.lines().count(), 3);
     }
 }
