@@ -1,6 +1,5 @@
 //! Files by descriptor. Everything opened here is close-on-exec.
 
-use std::ffi::CStr;
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
@@ -312,24 +311,6 @@ pub fn fstat_at(dir: impl AsFd, name: impl AsRef<Path>) -> Result<FileFacts> {
     nix::sys::stat::fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)
         .map(FileFacts::from)
         .or_call(|| format!("fstatat({}, {name:?}, AT_SYMLINK_NOFOLLOW)", raw::show_fd(dir)))
-}
-
-/// Reads whether a file has an extended attribute, whatever it says; a symbolic link is not followed.
-///
-/// Fails: never for want of the attribute or of the right to read it, which is the same answer. lgetxattr(2).
-pub fn has_xattr(path: impl AsRef<Path>, name: &CStr) -> Result<bool> {
-    let path = path.as_ref();
-    let answer = nix::NixPath::with_nix_path(path, |path| {
-        // SAFETY: both strings end with a zero, and nothing is written as the length is 0; upheld by their types; else
-        // the kernel gives EFAULT.
-        let length = unsafe { libc::lgetxattr(path.as_ptr(), name.as_ptr(), std::ptr::null_mut(), 0) };
-        Errno::result(length)
-    });
-    match answer.and_then(|found| found) {
-        Ok(_) => Ok(true),
-        Err(Errno::ENODATA | Errno::EOPNOTSUPP | Errno::EPERM) => Ok(false),
-        Err(errno) => Err(errno).or_call(|| format!("lgetxattr({}, {name:?})", path.display())),
-    }
 }
 
 /// Says whether two descriptors are the same inode.

@@ -37,6 +37,7 @@ mod raw;
 pub mod seccomp;
 pub mod signal;
 pub mod trust;
+pub mod xattr;
 
 pub use error::{Error, Result};
 pub use nix::errno::Errno;

@@ -84,11 +84,17 @@ impl Cgroup {
             let words = "has systemd move the process into its cgroup";
             steps.push(Step::new(Stage::Attach, words, attach).why(why).origin(origin));
         }
-        if moved {
-            let why = "first of all, so that what is built is counted; by itself, because the kernel lets nobody else \
-                move it without a wait of 10 ms";
-            let join = Join { groups: Rc::clone(&self.groups) };
-            steps.push(Step::new(Stage::Build, "moves itself into its cgroup", join).why(why).origin(origin));
+        let attached = room.places.iter().any(Place::is_attached);
+        if moved || attached {
+            let (words, why) = if moved {
+                let why = "first of all, so that what is built is counted; by itself, because the kernel lets nobody \
+                    else move it without a wait of 10 ms";
+                ("moves itself into its cgroup", why)
+            } else {
+                ("takes its cgroup for the root of what it sees", "it was moved there after its namespaces were made")
+            };
+            let join = Join::new(Rc::clone(&self.groups))?;
+            steps.push(Step::new(Stage::Build, words, join).why(why).origin(origin));
         }
         Ok(steps.into_iter().map(|step| step.demand(self.demand)).collect())
     }

@@ -7,8 +7,8 @@
 use crate::layout::{Tree, under};
 use crate::limits::Controller;
 use palisade_abi::{Error, ErrorContext as _};
-use palisade_sys::fd;
 use palisade_sys::procfs::Proc;
+use palisade_sys::{fd, xattr};
 use std::cell::RefCell;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -52,9 +52,7 @@ impl Systemd {
     /// process.
     pub(crate) fn delegated<'a>(&self, tree: &'a Tree) -> Option<&'a Path> {
         let marked = |dir: &Path| {
-            [c"user.delegate", c"trusted.delegate"]
-                .into_iter()
-                .any(|name| fd::has_xattr(dir, name).is_ok_and(|has| has))
+            [c"user.delegate", c"trusted.delegate"].into_iter().any(|name| xattr::has(dir, name).is_ok_and(|has| has))
         };
         let nearest = tree.own.ancestors().find(|below| marked(&under(&tree.mount, below)))?;
         let of_manager = nearest.as_os_str().is_empty() || nearest.file_name() == self.service().file_name();

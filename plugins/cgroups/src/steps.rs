@@ -11,6 +11,7 @@ use crate::{v1, v2};
 use palisade_abi::ErrorContext as _;
 use palisade_abi::units::CpuSet;
 use palisade_abi::{Action, Context, Error, Evidence};
+use palisade_sys::namespace::{CLONE_NEWCGROUP, unshare};
 use palisade_sys::procfs::Proc;
 use palisade_sys::{Errno, bpf, fd};
 use std::os::fd::OwnedFd;
@@ -224,9 +225,23 @@ impl Action for Attach {
     }
 }
 
+/// The cgroup namespace of this process.
+fn own_namespace() -> Result<(u64, u64), Error> {
+    let own = Proc::host().and_then(|proc| proc.own()?.ns("cgroup"));
+    own.doing(|| "cannot see the cgroup namespace of this process".to_owned())
+}
+
 /// In the child, where it is not born inside: moves it in.
 pub(crate) struct Join {
-    pub(crate) groups: Groups,
+    groups: Groups,
+    /// The launcher's cgroup namespace.
+    launcher: (u64, u64),
+}
+
+impl Join {
+    pub(crate) fn new(groups: Groups) -> Result<Self, Error> {
+        Ok(Self { groups, launcher: own_namespace()? })
+    }
 }
 
 impl Action for Join {
@@ -237,6 +252,11 @@ impl Action for Join {
             return Err(Error::setup("there is no cgroup to move into, because none could be made"));
         }
         groups.iter().try_for_each(Group::join)?;
+        // The root of a cgroup namespace is where its maker was then; of one that came with the process, that is the
+        // launcher's cgroup, and the paths of this one would tell how it lies to it.
+        if own_namespace()? != self.launcher {
+            unshare(CLONE_NEWCGROUP).doing(|| "cannot make its cgroup the root of what it sees".to_owned())?;
+        }
         Ok(Evidence::default())
     }
 

@@ -47,11 +47,7 @@ pub(crate) fn settings(limit: &Limit) -> Result<Vec<Setting>, Error> {
         }
         Kind::PidsMax(count) => vec![Setting::new("pids.max", count, Check::Exactly)],
         Kind::IoMax(max) => throttle(max)?,
-        Kind::IoWeight(weight) if *weight > MOST_BFQ => {
-            return Err(Error::host(format!("cgroup v1 takes no {} above {MOST_BFQ}", limit.name))
-                .help("write a smaller weight: 100 is what others have"));
-        }
-        Kind::IoWeight(weight) => vec![Setting::new("blkio.bfq.weight", weight, Check::Exactly)],
+        Kind::IoWeight(weight) => vec![bfq(*weight, &limit.name)?],
         Kind::Hugetlb { size, page, bytes } => {
             let file = format!("hugetlb.{size}.limit_in_bytes");
             vec![Setting::new(file, bytes, Check::HugePages(*bytes, *page))]
@@ -78,6 +74,14 @@ pub(crate) fn settings(limit: &Limit) -> Result<Vec<Setting>, Error> {
             )));
         }
     })
+}
+
+fn bfq(weight: u32, name: &str) -> Result<Setting, Error> {
+    if weight > MOST_BFQ {
+        return Err(Error::host(format!("cgroup v1 takes no {name} above {MOST_BFQ}"))
+            .help("write a smaller weight: 100 is what others have"));
+    }
+    Ok(Setting::new("blkio.bfq.weight", weight, Check::Exactly))
 }
 
 fn throttle(max: &IoMax) -> Result<Vec<Setting>, Error> {

@@ -20,6 +20,7 @@ pub(crate) enum Entry {
     Dir { path: AbsPath, mode: u32 },
     File { path: AbsPath, content: Text, mode: u32 },
     Mask(AbsPath),
+    Cgroup(AbsPath),
 }
 
 /// A file or directory of the host.
@@ -88,6 +89,7 @@ enum Bare {
     System,
     Proc,
     Dev,
+    Cgroup,
 }
 
 #[derive(Deserialize)]
@@ -100,6 +102,7 @@ enum Positional {
     Dir(AbsPath),
     File(AbsPath, Text),
     Mask(AbsPath),
+    Cgroup(AbsPath),
 }
 
 #[derive(Deserialize)]
@@ -173,6 +176,10 @@ enum Named {
     Mask {
         path: AbsPath,
     },
+    Cgroup {
+        #[serde(default)]
+        path: Option<AbsPath>,
+    },
 }
 
 fn yes() -> bool {
@@ -222,6 +229,7 @@ fn from_bare<E: serde::de::Error>(bare: &Bare) -> Result<Entry, E> {
         Bare::System => Entry::System,
         Bare::Proc => Entry::proc(known("/proc")?),
         Bare::Dev => Entry::dev(known("/dev")?),
+        Bare::Cgroup => Entry::Cgroup(known("/sys/fs/cgroup")?),
     })
 }
 
@@ -236,6 +244,7 @@ impl From<Positional> for Entry {
             Positional::Dir(path) => Self::Dir { path, mode: 0o755 },
             Positional::File(path, content) => Self::File { path, content, mode: 0o644 },
             Positional::Mask(path) => Self::Mask(path),
+            Positional::Cgroup(path) => Self::Cgroup(path),
         }
     }
 }
@@ -270,10 +279,11 @@ fn from_named<E: serde::de::Error>(named: Named) -> Result<Entry, E> {
         Named::Dir { path, mode } => Entry::Dir { path, mode: bits(mode, 0o755) },
         Named::File { path, content, mode } => Entry::File { path, content, mode: bits(mode, 0o644) },
         Named::Mask { path } => Entry::Mask(path),
+        Named::Cgroup { path } => Entry::Cgroup(path.map_or_else(|| known("/sys/fs/cgroup"), Ok)?),
     })
 }
 
-const NAMES: [&str; 9] = ["System", "Bind", "Tmpfs", "Proc", "Dev", "Symlink", "Dir", "File", "Mask"];
+const NAMES: [&str; 10] = ["System", "Bind", "Tmpfs", "Proc", "Dev", "Symlink", "Dir", "File", "Mask", "Cgroup"];
 
 enum Form {
     Bare,
@@ -319,7 +329,7 @@ impl<'de> Deserialize<'de> for Entry {
         // Read through `At`, so that an error inside keeps its own line and column.
         let mut inner = ron::Deserializer::from_str_with_options(text, &options).map_err(D::Error::custom)?;
         match (form, name) {
-            (Form::Bare, "System" | "Proc" | "Dev") => {
+            (Form::Bare, "System" | "Proc" | "Dev" | "Cgroup") => {
                 from_bare(&At::<Bare>::deserialize(&mut inner).map_err(D::Error::custom)?.value)
             }
             (_, "System") => Err(D::Error::custom("`System` takes nothing in parentheses")),
@@ -357,6 +367,7 @@ mod tests {
     fn each_form_says_the_same() {
         assert_eq!(read("Bind(\"/src\")"), read("Bind(from: \"/src\", to: \"/src\", mode: ReadOnly)"));
         assert_eq!(read("Proc"), read("Proc(\"/proc\")"));
+        assert_eq!(read("Cgroup"), read("Cgroup(path: \"/sys/fs/cgroup\")"));
         assert_eq!(read("Proc"), read("Proc( /* all */ path: \"/proc\", subset: All )"));
         assert_eq!(read("Dev"), read("Dev(path: \"/dev\", tty: true, pts: true, shm: \"64MiB\")"));
         assert_eq!(

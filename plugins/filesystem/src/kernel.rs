@@ -102,6 +102,18 @@ impl Planner<'_> {
         Ok(Item { words, why: why.to_owned(), ops, expected })
     }
 
+    /// The workload's own cgroup.
+    pub(crate) fn cgroup(&mut self, path: &str) -> Result<Item, Error> {
+        let fs = Fresh { kind: "cgroup2", options: Vec::new(), flags: NO_CODE | MountFlags::RO };
+        let target = self.tree.target(path, Kind::Dir)?;
+        let path = target.path.clone();
+        let expected = vec![fs.expected(&path)];
+        self.tree.mount(&path, Backing::Kernel);
+        let ops = vec![Op::OwnCgroup { fs, target }];
+        let why = "programs that fit themselves to their limits find them there; none can be changed";
+        Ok(Item { words: format!("mounts its own cgroup on {path}, read-only"), why: why.to_owned(), ops, expected })
+    }
+
     /// A minimal /dev.
     pub(crate) fn dev(&mut self, dev: &Dev) -> Result<Item, Error> {
         let place = self.tree.target(dev.path.as_str(), Kind::Dir)?;

@@ -28,6 +28,8 @@ pub(crate) enum Op {
     Part { target: Target, flags: MountFlags },
     /// Makes a mount read-only.
     Freeze { path: String },
+    /// Attaches a new cgroup2, if it shows no other cgroup than this process's own.
+    OwnCgroup { fs: Fresh, target: Target },
 }
 
 /// A file system that is made for the view.

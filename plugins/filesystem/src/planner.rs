@@ -83,6 +83,7 @@ impl Planner<'_> {
             Entry::Proc(proc) => return self.proc(proc),
             Entry::Dev(dev) => return self.dev(dev),
             Entry::Mask(path) => return self.mask(path.as_str()),
+            Entry::Cgroup(path) => return self.cgroup(path.as_str()),
             Entry::Symlink { target, at } => {
                 let path = self.symlink(at.as_str(), target.as_str(), &mut ops)?;
                 format!("makes {path} a symbolic link to {target}")

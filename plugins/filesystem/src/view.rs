@@ -3,7 +3,6 @@
 use std::cell::{Ref, RefCell};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
 
 use palisade_abi::{Error, Host};
@@ -46,6 +45,8 @@ pub(crate) struct View {
     ids: (Option<u32>, Option<u32>),
     /// The launcher's own mount namespace: the one to keep out of.
     launcher: (u64, u64),
+    /// Its own cgroup namespace, which shows all cgroups.
+    launcher_cgroup: Option<(u64, u64)>,
     state: RefCell<State>,
     seen: RefCell<Option<(i32, Rc<Vec<Mount>>)>>,
 }
@@ -73,7 +74,8 @@ impl View {
             early: host.kernel()? >= (5, 12),
             freeze,
             ids: (host.workload_uid(), host.workload_gid()),
-            launcher: own_namespace()?,
+            launcher: own_namespace("mnt")?,
+            launcher_cgroup: own_namespace("cgroup").ok(),
             state: RefCell::new(State { slots, ..State::default() }),
             seen: RefCell::new(None),
         })
@@ -104,7 +106,7 @@ impl View {
 
     /// Makes the new root and puts it on top of the old one, which keeps serving paths until the end.
     pub(crate) fn begin(&self) -> Result<String, Error> {
-        if own_namespace()? == self.launcher {
+        if own_namespace("mnt")? == self.launcher {
             return Err(Error::setup("this process is in the launcher's own mount namespace")
                 .help("add `mount: New` to the plugin `namespaces`; the view would replace the host's root"));
         }
@@ -158,6 +160,7 @@ impl View {
                 self.attach(&tree, target)?;
                 if self.early { Ok(()) } else { source.apply_attr(&tree) }
             }
+            Op::OwnCgroup { fs, target } => self.own_cgroup(fs, target),
             Op::Fresh { fs, target } => {
                 let tree = make(fs)?;
                 self.attach(&tree, target)?;
@@ -252,6 +255,29 @@ impl View {
         Ok(())
     }
 
+    /// A mount of cgroup2 shows the root of the cgroup namespace and all below it. From the host's namespace it would
+    /// even change how the host's own is mounted. Linux: `apply_cgroup_root_flags` of kernel/cgroup/cgroup.c.
+    fn own_cgroup(&self, fs: &Fresh, target: &Target) -> Result<(), Error> {
+        let refused = |why: String| {
+            Error::setup("it would show the cgroups of others").call(why, 0).help(
+                "add `cgroup: New` to the plugin `namespaces` and a limit to the plugin `cgroups`; \
+                 where the controllers are on cgroup v1, leave the entry `Cgroup` out",
+            )
+        };
+        let own = own_namespace("cgroup")?;
+        if self.launcher_cgroup.is_none_or(|launcher| launcher == own) {
+            return Err(refused("this process is in the launcher's cgroup namespace".to_owned()));
+        }
+        let tree = make(fs)?;
+        // Nobody else is in a cgroup that was made for this launch; in another the kernel lists them, or zeros.
+        let said = || "cannot see who is in its cgroup".to_owned();
+        let inside = fd::read_to_string_at(&tree, "cgroup.procs").told(said)?;
+        if inside.lines().count() != 1 {
+            return Err(refused(format!("read(cgroup.procs) has {} processes", inside.lines().count())));
+        }
+        self.attach(&tree, target)
+    }
+
     /// A device of the host's, and really that device: what lies in a /dev of somebody's making may be anything.
     fn node(&self, name: &str, device: (u32, u32), target: &Target) -> Result<(), Error> {
         let tree = clone_device(name, device)?;
@@ -323,13 +349,8 @@ fn clone_device(name: &str, device: (u32, u32)) -> Result<OwnedFd, Error> {
         .help("the /dev that palisade was started with is not the kernel's"))
 }
 
-/// The mount namespace of this process.
-fn own_namespace() -> Result<(u64, u64), Error> {
-    let path = "/proc/self/ns/mnt";
-    let facts = std::fs::metadata(path).map_err(|e| {
-        Error::setup("cannot see the own mount namespace")
-            .call(format!("stat({path:?}): {e}"), e.raw_os_error().unwrap_or(0))
-            .help("palisade needs a procfs on /proc")
-    })?;
-    Ok((facts.dev(), facts.ino()))
+/// A namespace of this process.
+fn own_namespace(kind: &str) -> Result<(u64, u64), Error> {
+    let found = Proc::host().and_then(|proc| proc.own()?.ns(kind));
+    found.told(|| format!("cannot see the {kind} namespace of this process"))
 }
