@@ -24,7 +24,7 @@ pub struct Manifest {
     /// Capabilities that the launcher needs for it; a name, then what becomes of it without.
     #[serde(default)]
     pub privileges: BTreeMap<String, String>,
-    /// Kernel features: a name, then the first kernel that has it.
+    /// Kernel features: a name, then the first kernel that has it, and behind a semicolon what is so without it.
     #[serde(default)]
     pub kernel: BTreeMap<String, String>,
     /// What it cannot stop.

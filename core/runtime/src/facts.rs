@@ -23,6 +23,11 @@ pub struct Facts {
 
 /// The oldest kernel that palisade supports.
 pub const KERNEL_FLOOR: (u32, u32) = (5, 10);
+/// What palisade itself uses of the kernel, as a manifest has it for a plugin.
+pub const KERNEL_FEATURES: [(&str, &str); 2] = [
+    ("a process born in all its namespaces, known by a descriptor (clone3, pidfd)", "5.3"),
+    ("closing many descriptors in one call (close_range with close-on-exec)", "5.11; /proc/self/fd is walked"),
+];
 
 impl Facts {
     /// Reads them.

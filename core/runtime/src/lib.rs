@@ -65,7 +65,7 @@ mod tree;
 mod workload;
 
 pub use error::{Kind, Trouble};
-pub use facts::{Facts, KERNEL_FLOOR};
+pub use facts::{Facts, KERNEL_FEATURES, KERNEL_FLOOR};
 pub use launch::{Failed, Observer, Options};
 pub use palisade::{Finding, Palisade, Support};
 pub use palisade_model as model;

@@ -4,7 +4,7 @@ use super::{Said, plugin, show};
 use crate::args::Doctor;
 use crate::{ask, out};
 use palisade_runtime::model::exit::ExitCode;
-use palisade_runtime::{Facts, Kind, Palisade, SHIPPED, Support, Trouble, Workload};
+use palisade_runtime::{Facts, KERNEL_FEATURES, Kind, Palisade, SHIPPED, Support, Trouble, Workload};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt as _;
@@ -190,6 +190,7 @@ fn usable(palisade: &mut Palisade) -> Vec<Usable> {
 fn text(health: &Health, facts: &Facts) -> String {
     let mut text = String::new();
     show::line(&mut text, format_args!("Linux {} on {}", facts.release, facts.machine));
+    later(&mut text, KERNEL_FEATURES.into_iter(), facts.kernel);
     for view in &health.views {
         let who = if view.uid == 0 { "root" } else { "an ordinary user" };
         show::line(&mut text, format_args!("\nas {who} (uid {})", view.uid));
@@ -219,8 +220,15 @@ fn patient_text(text: &mut String, patient: &Patient, kernel: (u32, u32)) {
             show::line(text, format_args!("          to get it: {}", found.remedy));
         }
     }
-    for (feature, since) in patient.kernel.iter().filter(|(_, since)| younger(since, kernel)) {
-        show::line(text, format_args!("    later {feature}: from Linux {since} on"));
+    later(text, patient.kernel.iter().map(|(feature, since)| (feature.as_str(), since.as_str())), kernel);
+}
+
+/// Says what came after this kernel.
+fn later<'a>(text: &mut String, features: impl Iterator<Item = (&'a str, &'a str)>, kernel: (u32, u32)) {
+    for (feature, since) in features.filter(|(_, since)| younger(since, kernel)) {
+        let (since, without) = since.split_once("; ").unwrap_or((since, ""));
+        let until = if without.is_empty() { String::new() } else { format!("; until then: {without}") };
+        show::line(text, format_args!("    later {feature}: from Linux {since} on{until}"));
     }
 }
 
@@ -257,6 +265,7 @@ fn privileges_text(text: &mut String, view: &View) {
 
 /// Whether a feature came after this kernel. A distribution may have brought it back: the findings are what counts.
 fn younger(since: &str, kernel: (u32, u32)) -> bool {
+    let since = since.split(';').next().unwrap_or_default();
     let mut numbers = since.split('.').map_while(|part| part.parse::<u32>().ok());
     let Some(major) = numbers.next() else {
         return false;
@@ -270,7 +279,7 @@ mod tests {
 
     #[test]
     fn versions_compare_as_numbers() {
-        assert!(younger("5.13", (5, 10)) && younger("6.1", (5, 19)) && younger("7", (6, 18)));
+        assert!(younger("5.13; refused", (5, 10)) && younger("6.1", (5, 19)) && younger("7", (6, 18)));
         assert!(!younger("5.9", (5, 10)) && !younger("5.10", (5, 10)) && !younger("any", (5, 10)));
     }
 }

@@ -1,0 +1,146 @@
+//! What needs which kernel: one table, that of the manifests. It stands in docs/kernels.md, and each line of it that is
+//! younger than the oldest kernel is tried on the kernel that this runs on; `tests/vm/matrix` does so on others.
+
+use palisade_runtime::KERNEL_FEATURES;
+use palisade_sys::mount::{MountAttr, MountFlags};
+use palisade_sys::{Errno, fd, host, landlock, mount};
+use palisade_tests::{Run, is_root, tree};
+use std::path::{Path, PathBuf};
+
+/// Kernels below it are refused.
+const FLOOR: (u32, u32) = (5, 10);
+
+/// What costs more on an older kernel and is otherwise the same: nothing to try.
+const COSTS: [&str; 3] = [
+    "cgroup v1: joining without a wait of 10 ms",
+    "closing many descriptors in one call (close_range with close-on-exec)",
+    "no cost for calls that are always allowed",
+];
+
+struct Feature {
+    whose: String,
+    name: String,
+    since: (u32, u32),
+    without: String,
+}
+
+fn feature(whose: &str, name: &str, text: &str) -> Feature {
+    let (since, without) = text.split_once("; ").unwrap_or((text, ""));
+    let (major, minor) = since.split_once('.').unwrap();
+    let since = (major.parse().unwrap(), minor.parse().unwrap());
+    Feature { whose: whose.to_owned(), name: name.to_owned(), since, without: without.to_owned() }
+}
+
+fn features() -> Vec<Feature> {
+    let mut all: Vec<Feature> = KERNEL_FEATURES.iter().map(|(name, text)| feature("palisade", name, text)).collect();
+    for plugin in ["namespaces", "filesystem", "privileges", "cgroups", "landlock", "seccomp"] {
+        let listed = Run::palisade(["plugin", "info", plugin, "--json"]).ran().code(0).stdout;
+        let info: serde_json::Value = serde_json::from_str(&listed).unwrap();
+        let kernel = info["kernel"].as_object().or(info["manifest"]["kernel"].as_object()).unwrap();
+        all.extend(kernel.iter().map(|(name, text)| feature(plugin, name, text.as_str().unwrap())));
+    }
+    all.sort_by(|a, b| (a.since, &a.whose, &a.name).cmp(&(b.since, &b.whose, &b.name)));
+    all
+}
+
+#[test]
+fn the_table_of_the_documentation_is_that_of_the_manifests() {
+    let mut table = "| feature | Linux | for | without it |\n|---|---|---|---|\n".to_owned();
+    for Feature { whose, name, since: (major, minor), without } in features() {
+        let old = (major, minor) <= FLOOR;
+        assert!(old || !without.is_empty(), "{whose}: {name}: what is so on a kernel without it?");
+        let without = if old { "older than the floor" } else { &without };
+        table += &format!("| {name} | {major}.{minor} | {whose} | {without} |\n");
+    }
+    let doc = std::fs::read_to_string(tree().join("docs/kernels.md")).unwrap();
+    let block =
+        doc.split("<!-- kernel features: ").nth(1).and_then(|rest| rest.split("<!-- /kernel features -->").next());
+    let block = block.and_then(|block| block.split_once("-->\n")).expect("docs/kernels.md has the marks").1;
+    assert!(block == table, "docs/kernels.md should have this table:\n{table}");
+}
+
+/// A cgroup of v2 with all controllers that there are, as root.
+struct Group(PathBuf);
+
+impl Group {
+    /// `None` where it cannot be tried: not root, or memory is limited by v1.
+    fn new() -> Option<Self> {
+        let top = Path::new("/sys/fs/cgroup");
+        let controllers = std::fs::read_to_string(top.join("cgroup.controllers")).unwrap_or_default();
+        if !is_root() || !controllers.contains("memory") {
+            return None;
+        }
+        for controller in controllers.split_ascii_whitespace() {
+            std::fs::write(top.join("cgroup.subtree_control"), format!("+{controller}")).unwrap();
+        }
+        let dir = top.join(format!("palisade-test-kernels-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        Some(Self(dir))
+    }
+
+    fn has(&self, file: &str) -> bool {
+        self.0.join(file).exists()
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        std::fs::remove_dir(&self.0).unwrap();
+    }
+}
+
+/// Whether this kernel has it; `None` where that cannot be tried here.
+fn tried(name: &str, group: Option<&Group>) -> Option<bool> {
+    let abi = |wanted: u32| landlock::abi_version().ok().map_or(Some(false), |abi| Some(abi >= wanted));
+    let implemented = |result: palisade_sys::Result<()>| Some(!result.is_err_and(|e| e.kind() == Errno::ENOSYS));
+    match name {
+        "attributes of a bind with mounts below it (mount_setattr)" => {
+            let root = fd::open_path("/proc", fd::O_PATH).unwrap();
+            implemented(mount::set_attr(&root, false, MountAttr::set(MountFlags::NONE)))
+        }
+        "Landlock (ABI 1)" => abi(1),
+        "rename between directories (ABI 2)" => abi(2),
+        "truncation (ABI 3)" => abi(3),
+        "TCP ports (ABI 4)" => abi(4),
+        "commands to devices (ABI 5)" => abi(5),
+        "scopes (ABI 6)" => abi(6),
+        "connecting to UNIX sockets by path (ABI 9)" => abi(9),
+        "securebits ExecRestrictFile and ExecDenyInteractive" => is_root().then(|| {
+            let section = "\"privileges\": (securebits: [ExecRestrictFile])";
+            let scratch = palisade_tests::Scratch::new();
+            let policy = scratch.policy(&format!("Policy(version: 1, plugins: {{ {section} }})"));
+            Run::under(policy, ["true"]).ran().code == Some(0)
+        }),
+        "misc" => group.map(|_| std::fs::read_to_string("/proc/cgroups").unwrap().contains("\nmisc\t")),
+        "cgroup.kill" => group.map(|group| group.has("cgroup.kill")),
+        "cpu.burst" => group.map(|group| group.has("cpu.max.burst")),
+        "cpu.idle" => group.map(|group| group.has("cpu.idle")),
+        "memory.peak" => group.map(|group| group.has("memory.peak")),
+        // A kernel may have been built without it.
+        "memory.zswap" => {
+            group.filter(|_| Path::new("/sys/module/zswap").exists()).map(|group| group.has("memory.zswap.max"))
+        }
+        "pids.peak" => group.map(|group| group.has("pids.peak")),
+        other => panic!("no test tries \"{other}\""),
+    }
+}
+
+#[test]
+fn each_feature_is_there_from_its_kernel_on_and_not_before() {
+    let (major, minor) = host::kernel_version().unwrap();
+    let group = Group::new();
+    let mut wrong = Vec::new();
+    for Feature { name, since, .. } in features().into_iter().filter(|feature| feature.since > FLOOR) {
+        if COSTS.contains(&name.as_str()) {
+            continue;
+        }
+        match tried(&name, group.as_ref()) {
+            Some(found) if found != ((major, minor) >= since) => {
+                wrong.push(format!("{name}: {found}, table: {since:?}"))
+            }
+            Some(_) => println!("tried: {name}"),
+            None => println!("cannot be tried here: {name}"),
+        }
+    }
+    assert!(wrong.is_empty(), "Linux {major}.{minor}: {wrong:?}");
+}
