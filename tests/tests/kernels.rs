@@ -81,6 +81,11 @@ impl Group {
     fn has(&self, file: &str) -> bool {
         self.0.join(file).exists()
     }
+
+    /// `None` where the controller is not on: systemd, where it runs, may have taken it back.
+    fn of(group: Option<&Self>, known: &str, file: &str) -> Option<bool> {
+        group.filter(|group| group.has(known)).map(|group| group.has(file))
+    }
 }
 
 impl Drop for Group {
@@ -95,8 +100,9 @@ fn tried(name: &str, group: Option<&Group>) -> Option<bool> {
     let implemented = |result: palisade_sys::Result<()>| Some(!result.is_err_and(|e| e.kind() == Errno::ENOSYS));
     match name {
         "attributes of a bind with mounts below it (mount_setattr)" => {
-            let root = fd::open_path("/proc", fd::O_PATH).unwrap();
-            implemented(mount::set_attr(&root, false, MountAttr::set(MountFlags::NONE)))
+            // A copy that is attached nowhere, which only root can make.
+            let copy = mount::open_tree_clone(fd::CWD, "/usr", false).ok()?;
+            implemented(mount::set_attr(&copy, true, MountAttr::set(MountFlags::RO)))
         }
         "Landlock (ABI 1)" => abi(1),
         "rename between directories (ABI 2)" => abi(2),
@@ -113,14 +119,14 @@ fn tried(name: &str, group: Option<&Group>) -> Option<bool> {
         }),
         "misc" => group.map(|_| std::fs::read_to_string("/proc/cgroups").unwrap().contains("\nmisc\t")),
         "cgroup.kill" => group.map(|group| group.has("cgroup.kill")),
-        "cpu.burst" => group.map(|group| group.has("cpu.max.burst")),
-        "cpu.idle" => group.map(|group| group.has("cpu.idle")),
-        "memory.peak" => group.map(|group| group.has("memory.peak")),
+        "cpu.burst" => Group::of(group, "cpu.max", "cpu.max.burst"),
+        "cpu.idle" => Group::of(group, "cpu.max", "cpu.idle"),
+        "memory.peak" => Group::of(group, "memory.max", "memory.peak"),
         // A kernel may have been built without it.
         "memory.zswap" => {
             group.filter(|_| Path::new("/sys/module/zswap").exists()).map(|group| group.has("memory.zswap.max"))
         }
-        "pids.peak" => group.map(|group| group.has("pids.peak")),
+        "pids.peak" => Group::of(group, "pids.max", "pids.peak"),
         other => panic!("no test tries \"{other}\""),
     }
 }
