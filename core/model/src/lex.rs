@@ -33,23 +33,25 @@ impl Token {
 
 /// All tokens. Never fails: text that is not RON gives tokens that are not RON.
 pub(crate) fn tokens(text: &str) -> Vec<Token> {
-    let mut out = Vec::new();
+    each_token(text).collect()
+}
+
+/// The tokens one by one, for whoever does not need all of them.
+pub(crate) fn each_token(text: &str) -> impl Iterator<Item = Token> {
     let mut at = 0;
-    loop {
-        at = match skip_blank(text, at) {
+    std::iter::from_fn(move || {
+        let start = match skip_blank(text, at) {
             Ok(next) => next,
             Err(comment) => {
-                out.push(Token { kind: Kind::Unclosed, start: comment, end: text.len() });
-                return out;
+                at = text.len();
+                return Some(Token { kind: Kind::Unclosed, start: comment, end: at });
             }
         };
-        let Some(first) = text[at..].chars().next() else {
-            return out;
-        };
-        let (kind, len) = one(&text[at..], first);
-        out.push(Token { kind, start: at, end: at + len });
-        at += len;
-    }
+        let first = text[start..].chars().next()?;
+        let (kind, len) = one(&text[start..], first);
+        at = start + len;
+        Some(Token { kind, start, end: at })
+    })
 }
 
 /// The first byte that is neither white space nor in a comment; `Err` with the start of a block
@@ -163,15 +165,20 @@ fn character(rest: &str) -> (Kind, usize) {
     }
 }
 
+/// Where the text begins after white space and comments.
+pub(crate) fn start(text: &str) -> usize {
+    skip_blank(text, 0).unwrap_or(0)
+}
+
 /// The range without white space and comments around it.
 pub(crate) fn trim(text: &str) -> Range<usize> {
-    let start = skip_blank(text, 0).unwrap_or(0);
+    let start = start(text);
     let tail = &text[start..];
     if !tail.contains("//") && !tail.contains("*/") {
         return start..start + tail.trim_end().len();
     }
     // What looks like a comment may be in a string, so it has to be read.
-    let end = tokens(tail).last().map_or(tail.len(), |token| token.end);
+    let end = each_token(tail).last().map_or(tail.len(), |token| token.end);
     start..start + end
 }
 

@@ -113,9 +113,10 @@ impl Palisade {
         vars.set_builtin("run_id", run_id.clone());
         let mut vars = define(vars, policy)?;
         let (resolved, sources) = self.resolve_with(policy, &mut vars)?;
+        let entries = Entries::begin()?;
         let mut plugins = Vec::with_capacity(resolved.plugins.len());
         for (name, section) in &resolved.plugins {
-            let found = self.plugins.get(name);
+            let found = self.plugins.get_within(name, &entries);
             let line = || section.origin.map(|origin| sources.locate(origin)).unwrap_or_default();
             plugins.push(found.map_err(|trouble| trouble.row("policy", line()))?);
         }
@@ -124,7 +125,7 @@ impl Palisade {
         told.extend(vars.iter().map(|(name, value)| (format!("var.{name}"), value.to_owned())));
         let facts = self.facts.clone();
         let policy = policy.name.clone();
-        Plan::make(Parts { policy, resolved, sources, plugins, workload, facts, told })
+        Plan::make(Parts { policy, resolved, sources, plugins, workload, facts, told, entries })
     }
 
     /// The plugins: to list them, look at one, or check one again.

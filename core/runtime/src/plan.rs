@@ -73,6 +73,8 @@ pub(crate) struct Parts {
     pub(crate) facts: Facts,
     /// What is told to plugins about this launch, besides the facts of the host.
     pub(crate) told: BTreeMap<String, String>,
+    /// Under which the plugins are asked.
+    pub(crate) entries: Entries,
 }
 
 impl Plan {
@@ -90,7 +92,7 @@ impl Plan {
     }
 
     pub(crate) fn make(parts: Parts) -> Result<Self, Trouble> {
-        let Parts { policy, resolved, sources, plugins, workload, facts, mut told } = parts;
+        let Parts { policy, resolved, sources, plugins, workload, facts, mut told, entries } = parts;
         let process = process::Settings::new(&resolved.process, &workload, &sources)?;
         let ids = process::Ids::find(&resolved.process, &sources)?;
         told.extend(ids.uid.map(|uid| ("workload_uid".to_owned(), uid.to_string())));
@@ -98,7 +100,7 @@ impl Plan {
         let host = facts.host(&told);
         let mut isolators = Vec::with_capacity(plugins.len());
         let mut steps = Vec::new();
-        let ask = Ask { entries: Entries::begin()?, host: &host, sources: &sources };
+        let ask = Ask { entries, host: &host, sources: &sources };
         for plugin in &plugins {
             let object = ask.configure(plugin, &resolved)?;
             steps.extend(ask.plan(plugin, &object)?);
@@ -143,7 +145,8 @@ impl Ask<'_> {
         let section = resolved.plugins.get(name);
         let mut layers = Vec::new();
         for fragment in section.into_iter().flat_map(|s| &s.layers) {
-            let text = ron::to_string(fragment)
+            let text = fragment
+                .to_ron()
                 .map_err(|e| Trouble::new(Kind::Policy, format!("a layer could not be passed on: {e}")))?;
             layers.push(RawLayer { fragment: text.into() });
         }

@@ -120,6 +120,14 @@ impl Plugins {
         if let Some(plugin) = self.loaded.get(name) {
             return Ok(Rc::clone(plugin));
         }
+        self.get_within(name, &Entries::begin()?)
+    }
+
+    /// The same as a part of a phase that is guarded already.
+    pub(crate) fn get_within(&mut self, name: &str, entries: &Entries) -> Result<Rc<Plugin>, Trouble> {
+        if let Some(plugin) = self.loaded.get(name) {
+            return Ok(Rc::clone(plugin));
+        }
         let path = self.find(name)?;
         let (file, facts) = self.open(name, &path)?;
         let candidate = match self.lock.get(&path, &facts).cloned() {
@@ -130,7 +138,7 @@ impl Plugins {
             }
             None => self.inspect(name, path, file, facts)?,
         };
-        let plugin = Rc::new(self.load(name, candidate)?);
+        let plugin = Rc::new(self.load(name, candidate, entries)?);
         self.loaded.insert(name.to_owned(), Rc::clone(&plugin));
         Ok(plugin)
     }
@@ -271,9 +279,8 @@ impl Plugins {
         Ok(Candidate { manifest, sha256: sha256(&bytes), remembered, granted, path, facts, file })
     }
 
-    fn load(&mut self, name: &str, candidate: Candidate) -> Result<Plugin, Trouble> {
+    fn load(&mut self, name: &str, candidate: Candidate, entries: &Entries) -> Result<Plugin, Trouble> {
         let Candidate { manifest, path, sha256, remembered, facts, file, .. } = candidate;
-        let entries = Entries::begin()?;
         let loaded = entries.call(name, "dlopen", || load(file.as_fd(), remembered)).map_err(|e| {
             Trouble::new(Kind::Plugin, e.to_string())
                 .of(name)

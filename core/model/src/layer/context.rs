@@ -99,7 +99,7 @@ pub(super) fn malformed(value: &str, base: usize, places: &Fragment) -> Option<R
 
 /// An extension of RON would hold outside and not in the sections, which are read on their own.
 fn attributes(text: &str) -> Result<(), Failure> {
-    let start = lex::trim(text).start;
+    let start = lex::start(text);
     if !text[start..].starts_with("#!") {
         return Ok(());
     }

@@ -16,6 +16,7 @@ mod macros;
 mod merge;
 mod scene;
 
+use ron::value::RawValue;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -112,6 +113,22 @@ impl Fragment {
         }
     }
 
+    /// The fragment as RON, from which `ron::from_str` makes it again.
+    ///
+    /// Its text goes into a raw string: with escapes each letter would be looked at when it is written and again when
+    /// it is read, at every launch.
+    ///
+    /// # Errors
+    /// A text that no raw string can hold.
+    pub fn to_ron(&self) -> Result<String, ron::Error> {
+        let hashes = longest_run(&self.text) + 1;
+        let marks = "#".repeat(hashes);
+        let raw = format!("r{marks}\"{}\"{marks}", self.text);
+        let text = RawValue::from_ron(&raw).map_err(|error| error.code)?;
+        let Self { section, source, offset, kind, replace, drop, locked, pieces, .. } = self;
+        ron::to_string(&Written { section, source, text, offset, kind, replace, drop, locked, pieces })
+    }
+
     /// A path of this section as it is written in a policy: `cgroups.memory.max`.
     #[must_use]
     pub fn full_path(&self, path: &str) -> String {
@@ -161,6 +178,26 @@ impl Fragment {
         last.end = last.start.checked_add(u32::try_from(quoted.len()).ok()?)?;
         Some(other)
     }
+}
+
+/// A [`Fragment`] on its way out.
+#[derive(Serialize)]
+struct Written<'a> {
+    section: &'a str,
+    source: &'a SourceId,
+    text: &'a RawValue,
+    offset: &'a u32,
+    kind: &'a FragmentKind,
+    replace: &'a [Dotted],
+    drop: &'a [Dotted],
+    locked: &'a [Dotted],
+    pieces: &'a [Piece],
+}
+
+/// The longest run of `#` behind a quote.
+fn longest_run(text: &str) -> usize {
+    let runs = text.split('"').skip(1).map(|rest| rest.len() - rest.trim_start_matches('#').len());
+    runs.max().unwrap_or(0)
 }
 
 /// Reads one layer.

@@ -261,3 +261,12 @@ fn none_is_a_value_like_any_other() {
     let said = parse::<View>(&layer("(size: None)"), &vars()).unwrap_err();
     assert!(said.message.ends_with("found `None`"), "{said}");
 }
+
+#[test]
+fn a_fragment_crosses_the_seam_as_it_is() {
+    for text in ["()", "( a: \"x\" )", "( a: r#\"x\"y\"# )", "( a: r##\"x\"#y\"## ) // \"###", "\"", "\\ \n \u{e4}"] {
+        let fragment = Fragment { section: "p\"q".to_owned(), ..Fragment::policy(SourceId(3), text, 17) };
+        let ron = fragment.to_ron().unwrap();
+        assert_eq!(ron::from_str::<Fragment>(&ron).unwrap(), fragment, "{ron}");
+    }
+}

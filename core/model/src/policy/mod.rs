@@ -168,14 +168,14 @@ impl Reader<'_> {
     /// The version comes before anything else: a policy of a later version may have fields that
     /// are unknown here, and that is not what is wrong with it.
     fn version(&self) -> Result<(), Diagnostic> {
-        let tokens = lex::tokens(self.text);
+        let mut tokens = lex::each_token(self.text);
         let mut depth = 0_usize;
-        for (index, token) in tokens.iter().enumerate() {
+        while let Some(token) = tokens.next() {
             match token.kind {
                 Kind::Open(_) => depth += 1,
                 Kind::Close(_) => depth = depth.saturating_sub(1),
                 Kind::Word if depth == 1 && token.text(self.text) == "version" => {
-                    let number = tokens.get(index + 2);
+                    let number = tokens.nth(1);
                     let found = number.map_or("", |t| t.text(self.text));
                     if found.parse::<u64>().is_ok_and(|n| n != u64::from(POLICY_VERSION)) {
                         let message = format!("policy version {found} is not known");
