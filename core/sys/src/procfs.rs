@@ -205,8 +205,9 @@ pub struct Status {
 impl Status {
     /// Parses the file; fails with the name of the line that is missing or malformed.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let lines: Vec<(&str, &str)> = text.lines().filter_map(|line| line.split_once(':')).collect();
         let line = |name: &'static str| {
-            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim).ok_or(name)
+            lines.iter().find(|(field, _)| *field == name).map(|(_, value)| value.trim()).ok_or(name)
         };
         let number = |name| line(name)?.parse::<u32>().map_err(|_e| name);
         let caps = |name| u64::from_str_radix(line(name)?, 16).map_err(|_e| name);

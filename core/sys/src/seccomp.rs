@@ -116,6 +116,15 @@ fn show(program: &[Instruction], flags: u32) -> String {
     format!("seccomp(SET_MODE_FILTER, {shown}, {} instructions)", program.len())
 }
 
+/// Reads this process's seccomp mode: 0 where there is no filter, 2 where there is one.
+///
+/// Fails: as a filter of somebody else's says. prctl(2), PR_GET_SECCOMP.
+pub fn mode() -> Result<i32> {
+    // SAFETY: this prctl takes no pointer; upheld by PR_GET_SECCOMP(2const); else nothing is touched.
+    let mode = unsafe { libc::prctl(libc::PR_GET_SECCOMP, 0, 0, 0, 0) };
+    Errno::result(mode).or_call(|| "prctl(PR_GET_SECCOMP)".to_owned())
+}
+
 /// Says whether the kernel knows an action, such as [`RET_USER_NOTIF`].
 ///
 /// Since: 4.14. seccomp(2), SECCOMP_GET_ACTION_AVAIL.

@@ -7,13 +7,26 @@ use palisade_abi::{Action, Context, Error, Evidence};
 use palisade_sys::caps::{self, CapSet, Caps};
 use palisade_sys::process;
 use palisade_sys::procfs::{Proc, Status};
+use std::cell::OnceCell;
+use std::rc::Rc;
 
 /// `CAP_SETPCAP`: may change the bounding set, the securebits, and add to inheritable.
 pub(crate) const SETPCAP: u8 = 8;
 
-fn status(context: &Context<'_>) -> Result<Status, Error> {
-    let pid = context.pid()?;
-    Proc::host().and_then(|proc| proc.pid(pid)?.status()).doing(|| "the privileges could not be read back")
+/// What the kernel says of the workload's process once it is sealed: read once for all steps of a launch.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen(Rc<OnceCell<Status>>);
+
+impl Seen {
+    fn status(&self, context: &Context<'_>) -> Result<&Status, Error> {
+        if let Some(status) = self.0.get() {
+            return Ok(status);
+        }
+        let pid = context.pid()?;
+        let status = Proc::host().and_then(|proc| proc.pid(pid)?.status());
+        let status = status.doing(|| "the privileges could not be read back")?;
+        Ok(self.0.get_or_init(|| status))
+    }
 }
 
 fn wrong(line: &str, seen: u64, wanted: Wanted) -> Error {
@@ -39,7 +52,7 @@ fn not_held(lacking: CapSet) -> Error {
 }
 
 /// Drops from the bounding set all but what is wanted.
-pub(crate) struct Bounding(pub(crate) Wanted);
+pub(crate) struct Bounding(pub(crate) Wanted, pub(crate) Seen);
 
 impl Action for Bounding {
     fn apply(&mut self, _context: &mut Context<'_>) -> Result<Evidence, Error> {
@@ -63,7 +76,7 @@ impl Action for Bounding {
     }
 
     fn verify(&self, context: &Context<'_>) -> Result<Option<Evidence>, Error> {
-        let seen = status(context)?.cap_bnd;
+        let seen = self.1.status(context)?.cap_bnd;
         if !self.0.is(seen) {
             return Err(wrong("CapBnd", seen, self.0));
         }
@@ -117,7 +130,7 @@ impl Action for Bits {
 }
 
 /// Sets no_new_privs.
-pub(crate) struct NoNewPrivs;
+pub(crate) struct NoNewPrivs(pub(crate) Seen);
 
 impl Action for NoNewPrivs {
     fn apply(&mut self, _context: &mut Context<'_>) -> Result<Evidence, Error> {
@@ -126,7 +139,7 @@ impl Action for NoNewPrivs {
     }
 
     fn verify(&self, context: &Context<'_>) -> Result<Option<Evidence>, Error> {
-        if status(context)?.no_new_privs {
+        if self.0.status(context)?.no_new_privs {
             return Ok(Some("NoNewPrivs: 1".into()));
         }
         Err(Error::setup("the kernel says otherwise: no_new_privs is off").call("/proc/PID/status: NoNewPrivs:\t0", 0))
@@ -134,13 +147,15 @@ impl Action for NoNewPrivs {
 }
 
 /// Reduces the process's own sets to what is wanted.
-pub(crate) struct Reduce(pub(crate) Sets);
+pub(crate) struct Reduce(pub(crate) Sets, pub(crate) Seen);
 
 impl Action for Reduce {
     fn apply(&mut self, _context: &mut Context<'_>) -> Result<Evidence, Error> {
         let doing = "the capability sets could not be changed";
         let now = caps::get().doing(|| doing)?;
-        let Exact { caps: wanted, ambient } = self.0.exact(now.permitted, caps::bounding().doing(|| doing)?);
+        // The kernel has to be asked for each capability, so only where the answer matters.
+        let bounding = if self.0.inheritable.all { caps::bounding().doing(|| doing)? } else { now.permitted };
+        let Exact { caps: wanted, ambient } = self.0.exact(now.permitted, bounding);
         let lacking = wanted.permitted.minus(now.permitted);
         if !lacking.is_empty() {
             return Err(not_held(lacking));
@@ -149,16 +164,16 @@ impl Action for Reduce {
             caps::ambient_clear().doing(|| doing)?;
         }
         caps::set(wanted).doing(|| doing)?;
-        let seen = (caps::get().doing(|| doing)?, caps::ambient().doing(|| doing)?);
-        if seen != (wanted, ambient) {
+        let seen = caps::get().doing(|| doing)?;
+        if seen != wanted {
             return Err(Error::setup("the kernel says otherwise: the capability sets are not those that were set")
-                .call(format!("capget(0) = {:?}, ambient [{}]", seen.0, seen.1), 0));
+                .call(format!("capget(0) = {seen:?}"), 0));
         }
         Ok(Evidence::default())
     }
 
     fn verify(&self, context: &Context<'_>) -> Result<Option<Evidence>, Error> {
-        let status = status(context)?;
+        let status = self.1.status(context)?;
         for (line, seen, wanted) in [
             ("CapPrm", status.cap_prm, self.0.permitted),
             ("CapEff", status.cap_eff, self.0.effective),

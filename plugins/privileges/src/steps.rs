@@ -1,6 +1,6 @@
 //! The plan: what the host can give, and the steps in words.
 
-use crate::actions::{Bits, Bounding, NoNewPrivs, Raise, Reduce, SETPCAP};
+use crate::actions::{Bits, Bounding, NoNewPrivs, Raise, Reduce, SETPCAP, Seen};
 use crate::config::{CapName, Config};
 use crate::securebits::{self, SecureBit};
 use crate::sets::{Sets, Wanted, check};
@@ -68,8 +68,9 @@ impl Isolator for Privileges {
         self.root_regains_nothing(host)?;
         self.host_can(host)?;
         let mut steps = Vec::new();
+        let seen = Seen::default();
         if self.changes_bounding() {
-            steps.push(self.bounding_step()?);
+            steps.push(self.bounding_step(seen.clone())?);
         }
         let Sets { inheritable, ambient, .. } = self.sets;
         if !inheritable.is_empty() {
@@ -94,18 +95,22 @@ impl Isolator for Privileges {
         }
         if self.no_new_privs() {
             let origin = self.config.no_new_privs.as_ref().and_then(|at| at.origin);
-            let step = Step::new(Stage::Drop, "sets no_new_privs: no execve can add privileges", NoNewPrivs)
-                .why("setuid files and file capabilities give nothing; also what lets an unprivileged process seal itself")
-                .origin(origin);
+            let step = Step::new(
+                Stage::Drop,
+                "sets no_new_privs: no execve can add privileges",
+                NoNewPrivs(seen.clone()),
+            )
+            .why("setuid files and file capabilities give nothing; also what lets an unprivileged process seal itself")
+            .origin(origin);
             steps.push(step);
         }
-        steps.push(self.reduce_step());
+        steps.push(self.reduce_step(seen));
         Ok(steps.into_iter().map(|step| step.after("process")).collect())
     }
 }
 
 impl Privileges {
-    fn bounding_step(&self) -> Result<Step, Error> {
+    fn bounding_step(&self, seen: Seen) -> Result<Step, Error> {
         let last = caps::cap_last().doing(|| "this kernel's capabilities could not be counted")?;
         let (known, wanted) = (u32::from(last) + 1, self.sets.bounding);
         let words = match wanted.named.0.count_ones() {
@@ -115,13 +120,13 @@ impl Privileges {
                 known.saturating_sub(kept)
             ),
         };
-        Ok(Step::new(Stage::Drop, words, Bounding(wanted))
+        Ok(Step::new(Stage::Drop, words, Bounding(wanted, seen))
             .why("what is not in it no execve gives back, neither to uid 0 nor by a setuid file or a file's capabilities")
             .origin(self.config.bounding_demand.as_ref().and_then(|at| at.origin).or(self.origin(None)))
             .demand(self.bounding_demand()))
     }
 
-    fn reduce_step(&self) -> Step {
+    fn reduce_step(&self, seen: Seen) -> Step {
         let Sets { permitted, effective, inheritable, ambient, .. } = self.sets;
         let words = if self.sets.empty() {
             "empties the permitted, effective, inheritable and ambient capability sets".to_owned()
@@ -135,7 +140,7 @@ impl Privileges {
                  {inheritable}, ambient to {ambient}"
             )
         };
-        Step::new(Stage::Drop, words, Reduce(self.sets)).why(self.reduce_why()).origin(self.origin(None))
+        Step::new(Stage::Drop, words, Reduce(self.sets, seen)).why(self.reduce_why()).origin(self.origin(None))
     }
 
     fn reduce_why(&self) -> &'static str {
