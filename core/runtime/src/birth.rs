@@ -27,6 +27,8 @@ pub(crate) struct Born {
     pub(crate) death: Option<OwnedFd>,
     /// The workload's own process, once it has spoken.
     pub(crate) workload: Option<OwnedFd>,
+    /// When.
+    begun: Instant,
     /// What the child is at.
     doing: SharedNumber,
     /// Given up last: with it end the orphans.
@@ -35,6 +37,10 @@ pub(crate) struct Born {
 
 fn fail(what: &'static str) -> impl Fn(palisade_sys::Error) -> Trouble {
     move |error| Trouble::call(what, &error)
+}
+
+fn out_of_turn() -> Trouble {
+    Trouble::new(Kind::Setup, "the child said something out of turn")
 }
 
 impl Launch {
@@ -77,7 +83,8 @@ impl Launch {
                 self.lent.init_pid = Some(pid);
                 self.lent.pid = Some(pid);
                 seat.born(pid);
-                let born = Born { pidfd, pid, channel: ours, death: death_in, workload: None, doing, seat };
+                let begun = Instant::now();
+                let born = Born { pidfd, pid, channel: ours, death: death_in, workload: None, begun, doing, seat };
                 self.born = Some(born);
                 Pump::born(&self.plan.process);
                 Ok(())
@@ -93,14 +100,35 @@ impl Launch {
         match self.born()?.channel.send(&[word]) {
             Ok(()) => Ok(()),
             // The child ended by itself; what it said before is better than a broken pipe.
-            Err(_) => self.hear().and_then(|()| Err(self.lost())),
+            Err(_) => self.hear().and_then(|_more| Err(self.lost())),
         }
     }
 
-    /// Waits for the child's word that it is sealed.
-    pub(crate) fn hear(&mut self) -> Result<(), Trouble> {
-        let limit = self.options.setup_limit.unwrap_or(SETUP_LIMIT);
-        self.listen(limit)?;
+    /// Waits for the word of the workload's own process that the view is built, and keeps hold of it.
+    pub(crate) fn meet(&mut self) -> Result<(), Trouble> {
+        let (FromChild::Built(records), sender) = self.hear()? else { return Err(out_of_turn()) };
+        // It goes on only as far as our word, so its number is still its own.
+        let workload = process::pidfd_open(sender).map_err(fail("the workload's process could not be held"))?;
+        if let Some(born) = &mut self.born {
+            born.workload = Some(workload);
+        }
+        self.lent.pid = Some(sender);
+        self.keep_all(records)
+    }
+
+    /// Waits for its word that it is sealed.
+    pub(crate) fn sealed(&mut self) -> Result<(), Trouble> {
+        let (FromChild::Sealed(records, seen), sender) = self.hear()? else { return Err(out_of_turn()) };
+        if self.lent.pid != Some(sender) {
+            return Err(out_of_turn());
+        }
+        self.keep_all(records)?;
+        seen.into_iter().try_for_each(|record| self.see(record))
+    }
+
+    /// What the child says next, and which process said it. Where it says that it could not go on, that is the error.
+    fn hear(&mut self) -> Result<(FromChild, i32), Trouble> {
+        self.listen()?;
         let born = self.born()?;
         let mut bytes = Vec::new();
         let sender = born.channel.recv_with_pid(&mut bytes).map_err(fail("the child could not be heard"))?;
@@ -114,22 +142,14 @@ impl Launch {
                 self.keep_all(records)?;
                 Err(stop.trouble())
             }
-            FromChild::Sealed(records, seen) => {
-                // It waits for our word, so its number is still its own.
-                let workload = process::pidfd_open(sender).map_err(fail("the workload's process could not be held"))?;
-                if let Some(born) = &mut self.born {
-                    born.workload = Some(workload);
-                }
-                self.lent.pid = Some(sender);
-                self.keep_all(records)?;
-                seen.into_iter().try_for_each(|record| self.see(record))
-            }
+            message => Ok((message, sender)),
         }
     }
 
     /// Waits until the child has said something. Whoever wants us to end meanwhile need not wait for it.
-    fn listen(&mut self, limit: Duration) -> Result<(), Trouble> {
-        let begun = Instant::now();
+    fn listen(&mut self) -> Result<(), Trouble> {
+        let limit = self.options.setup_limit.unwrap_or(SETUP_LIMIT);
+        let begun = self.born()?.begun;
         loop {
             let mut items = vec![PollItem::read(self.born()?.channel.as_fd())];
             items.extend(self.signals.as_ref().map(|signals| PollItem::read(signals.as_fd())));

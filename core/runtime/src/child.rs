@@ -47,19 +47,16 @@ fn live(plan: &mut Plan, child: Child<'_>) -> ! {
     // Changing ids makes the kernel forget both.
     life.own("palisade could not make itself safe from the workload", guard_self);
     life.wait_for(order::FORK);
-    if let Some(death) = death {
-        match life.own("the workload's process could not be made", process::fork) {
-            process::Cloned::Parent { pid, pidfd } => {
-                drop(pidfd);
-                init::run(pid, &death)
-            }
-            process::Cloned::Child => {
-                drop(death);
-                life.own("the workload could not be tied to its init", || process::set_pdeathsig(signal::SIGKILL));
-            }
-        }
-    }
-    become_workload(life, &mask)
+    let Some(death) = death else { become_workload(&mut life, &mask) };
+    life.own("pid 1 could not be named", init::hide);
+    // The workload's process is made in this memory: a copy would cost more than all that is left to do. Init waits
+    // meanwhile, and goes on when the other has become the workload.
+    let made = process::vfork(|| {
+        life.own("the workload could not be tied to its init", || process::set_pdeathsig(signal::SIGKILL));
+        become_workload(&mut life, &mask)
+    });
+    let pid = life.own("the workload's process could not be made", || made);
+    init::run(pid, &death)
 }
 
 /// Non-dumpable: nothing inside may trace us or open our files through /proc. And gone if the launcher is.
@@ -68,8 +65,11 @@ fn guard_self() -> palisade_sys::Result<()> {
     process::set_pdeathsig(signal::SIGKILL)
 }
 
-fn become_workload(mut life: Life<'_>, mask: &signal::SigSet) -> ! {
-    let program = find(&mut life);
+fn become_workload(life: &mut Life<'_>, mask: &signal::SigSet) -> ! {
+    // The launcher reads back what was built while this process drops and seals.
+    let built = std::mem::take(&mut life.records);
+    life.say(&FromChild::Built(built));
+    let program = find(life);
     life.stage(Stage::Drop);
     life.own("palisade could not make itself safe from the workload", guard_self);
     let seen = life.witness();

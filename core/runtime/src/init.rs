@@ -20,7 +20,7 @@ const NAME: &str = "palisade-init";
 /// Runs until the workload has ended, then ends; the kernel then kills whatever is left in the namespace.
 pub(crate) fn run(workload: i32, death: &OwnedFd) -> ! {
     let Ok(signals) = confine(death) else {
-        // Without its filter it must not stay: the workload, not yet released, dies with it.
+        // Without its filter it must not stay: the workload dies with it.
         process::exit_now(LOST)
     };
     let mut soon = Some(SETTLED);
@@ -56,12 +56,17 @@ fn reap(workload: i32, death: &OwnedFd) {
     }
 }
 
-/// Gives up everything that reaping does not need. It runs while the workload's process drops and seals, so it
-/// costs the launch no time.
-fn confine(death: &OwnedFd) -> palisade_sys::Result<SignalFd> {
-    process::set_name(NAME)?;
+/// Takes what the workload could read of the launcher out of its sight. Before the workload exists: it sees pid 1 from
+/// its first instruction on.
+pub(crate) fn hide() -> palisade_sys::Result<()> {
     // The launcher's command line names files of the host. Where there is no /proc nobody can read it.
     process::set_command_line(NAME).ok();
+    process::set_name(NAME)
+}
+
+/// Gives up everything that reaping does not need, as soon as the workload runs. Until it has, the workload cannot reach
+/// it either: it is not dumpable and blocks every signal.
+fn confine(death: &OwnedFd) -> palisade_sys::Result<SignalFd> {
     let mut listened = FORWARDED.to_vec();
     listened.push(SIGCHLD);
     let signals = SignalFd::new(&listened)?;

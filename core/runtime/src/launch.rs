@@ -153,9 +153,15 @@ impl Launch {
         self.host_stage(Stage::Attach, |step| step.info.concurrent)?;
         self.mark("attach");
         self.say(order::FORK)?;
-        self.hear()?;
+        self.meet()?;
+        // Nothing touches what was built any more, so it is read back while the child drops and seals.
+        let last = |stage| matches!(stage, Stage::Drop | Stage::Seal);
+        let built = self.verify(|stage| !last(stage));
+        // Of a child that has given up meanwhile nothing can be read; what it says itself is why.
+        self.sealed()?;
+        built?;
         self.mark("child");
-        self.verify()?;
+        self.verify(last)?;
         self.mark("verify");
         self.host_stage(Stage::Watch, |_| true)?;
         self.say(order::RELEASE)?;
@@ -223,10 +229,10 @@ impl Launch {
     }
 
     /// Reads back what the kernel believes, step by step, before the workload is released.
-    fn verify(&mut self) -> Result<(), Trouble> {
+    fn verify(&mut self, which: impl Fn(Stage) -> bool) -> Result<(), Trouble> {
         let entries = Entries::begin()?;
         for index in 0..self.plan.steps.len() {
-            let Some(step) = self.plan.steps.get(index) else { continue };
+            let Some(step) = self.plan.steps.get(index).filter(|step| which(step.info.stage)) else { continue };
             let done = match self.records.get(&index) {
                 Some(record) => matches!(record.came, Came::Done(_)),
                 // A step of the birth itself has nothing to apply.

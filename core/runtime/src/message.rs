@@ -90,7 +90,9 @@ impl Stop {
 pub(crate) enum FromChild {
     /// The child's steps up to here; the last one failed.
     Failed(Vec<Record>),
-    /// All of the child's steps are done, and those seen from inside; it waits for its release.
+    /// The steps of Build are done. Said by the process that becomes the workload, which goes on meanwhile.
+    Built(Vec<Record>),
+    /// The rest of the child's steps are done, and those seen from inside; it waits for its release.
     Sealed(Vec<Record>, Vec<Record>),
     /// It could not go on for another reason.
     Stopped(Vec<Record>, Stop),

@@ -7,7 +7,7 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 
 use crate::error::{Error, OrCall, Result};
-use crate::raw;
+use crate::{fd, raw};
 
 /// Uid 0 gives no capabilities.
 pub const SECBIT_NOROOT: u32 = 1 << 0;
@@ -149,7 +149,7 @@ pub fn set_name(name: &str) -> Result<()> {
 /// as one. proc_pid_cmdline(5), proc_pid_stat(5).
 pub fn set_command_line(word: &str) -> Result<()> {
     let call = || "read(\"/proc/self/stat\")".to_owned();
-    let text = std::fs::read("/proc/self/stat").map_err(|e| Error::from_io(&e, call()))?;
+    let text = fd::read_all(fd::open_path("/proc/self/stat", fd::O_RDONLY)?)?;
     let text = String::from_utf8_lossy(&text);
     // arg_start and arg_end are the 48th and 49th field; the third is the first behind the name in brackets.
     let mut fields =

@@ -1,8 +1,13 @@
 //! New processes, from a process with one thread.
 
+use std::convert::Infallible;
+use std::num::NonZero;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
 
 use nix::errno::Errno;
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 
 use crate::error::{Error, OrCall, Result};
 use crate::namespace::CLONE_NAMES;
@@ -131,6 +136,64 @@ fn legacy_clone(flags: u64, pidfd: &mut i32) -> nix::Result<libc::c_long> {
 /// Fails: EBUSY when this process has other threads, EAGAIN at a limit. clone3(2).
 pub fn fork() -> Result<Cloned> {
     clone3(0, None)
+}
+
+/// How much the child of [`vfork`] may have on its stack: what a first thread gets by default. Only what is used is
+/// memory.
+const STACK: usize = 8 << 20;
+
+/// Makes a child that runs `child` in this process's own memory, while this process waits until it has become another
+/// program or has ended; gives its id.
+///
+/// It costs no copy of the address space. What the child changes in memory stays changed; descriptors, signals,
+/// credentials and limits are its own. Fails: EBUSY when this process has other threads, EAGAIN at a limit, ENOMEM.
+/// clone(2), vfork(2).
+pub fn vfork<F: FnMut() -> Infallible>(mut child: F) -> Result<i32> {
+    extern "C" fn enter<F: FnMut() -> Infallible>(child: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: the pointer is to the closure in the caller's frame and nobody else uses it; upheld by CLONE_VFORK, which keeps that frame as it is; else two processes run one closure.
+        let child = unsafe { &mut *child.cast::<F>() };
+        // Unwinding would end at the bottom of this stack, where nobody is.
+        let Err(_panic) = catch_unwind(AssertUnwindSafe(child));
+        super::exit_now(125)
+    }
+    single_threaded("clone()")?;
+    let stack = Stack::new()?;
+    let argument: *mut F = &raw mut child;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // SAFETY: the child runs on a stack of its own, and this frame stays until it is gone from this memory; upheld by `stack`, which lives past the call, and by CLONE_VFORK; else both write over each other's frames.
+    let pid = unsafe { libc::clone(enter::<F>, stack.top(), flags, argument.cast()) };
+    Errno::result(pid).or_call(|| "clone(CLONE_VM|CLONE_VFORK|SIGCHLD)".to_owned())
+}
+
+/// Memory for a stack, with a page below it that cannot be touched.
+struct Stack(NonNull<libc::c_void>);
+
+impl Stack {
+    fn new() -> Result<Self> {
+        let call = || format!("mmap({STACK} bytes, MAP_STACK)");
+        let length = NonZero::new(STACK).ok_or_else(|| Error::new(Errno::EINVAL, call()))?;
+        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE | MapFlags::MAP_STACK;
+        // SAFETY: no address is asked for, so nothing that is mapped goes away; upheld by `None`; else memory in use is replaced.
+        let base = unsafe { mmap_anonymous(None, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, flags) };
+        let stack = Self(base.or_call(call)?);
+        // SAFETY: the page is the lowest of the mapping that was just made; upheld by this frame; else somebody's data becomes unreadable.
+        unsafe { mprotect(stack.0, 4096, ProtFlags::PROT_NONE) }.or_call(call)?;
+        Ok(stack)
+    }
+
+    /// Where it begins, as it grows down.
+    fn top(&self) -> *mut libc::c_void {
+        self.0.as_ptr().wrapping_byte_add(STACK)
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: nobody runs on it; upheld by `vfork`, which returns only when the child is gone from it; else the child loses its frames.
+        let unmapped = unsafe { munmap(self.0, STACK) };
+        // It is a mapping of ours, so this cannot fail; a drop could not say so anyway.
+        unmapped.ok();
+    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,6 @@ pub use attributes::{
     getgid, getpid, getppid, getuid, is_child_subreaper, keep_caps, no_new_privs, securebits, set_child_subreaper,
     set_command_line, set_dumpable, set_name, set_no_new_privs, set_pdeathsig, set_securebits, setsid,
 };
-pub use clone::{Cloned, clone3, fork, thread_count};
+pub use clone::{Cloned, clone3, fork, thread_count, vfork};
 pub use exec::{Program, ProgramError, exec, exit_now, find_program};
 pub use wait::{Ended, Target, Usage, WaitStatus, kill, pidfd_open, pidfd_send_signal, wait_any, waitid};

@@ -25,6 +25,7 @@ cases![
     a_child_is_born_in_its_cgroup,
     a_filter_that_hides_clone3_is_survived,
     a_namespace_is_joined_and_left,
+    a_child_in_the_same_memory_is_waited_for,
 ];
 
 /// The inode of each namespace that this process is in.
@@ -201,4 +202,42 @@ fn a_namespace_is_joined_and_left() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     });
+}
+
+/// Memory is shared, all else is the child's own, and the parent goes on when the child has ended or is another program.
+fn a_child_in_the_same_memory_is_waited_for() {
+    let mut written = 0;
+    let pid = process::vfork(|| {
+        written = process::getpid();
+        fd::close_range_from(0, &[]).unwrap();
+        // More than one page of stack.
+        let room = std::hint::black_box([1_u8; 1 << 20]);
+        process::exit_now(i32::from(room[99]) + 6)
+    });
+    let pid = pid.unwrap();
+    // It could not have been written to by a copy. That its descriptors are gone is not seen here.
+    assert_eq!(written, pid);
+    let status = process::waitid(Target::Pid(pid), false).unwrap().unwrap();
+    assert_eq!(status.ended, Ended::Exited(7));
+
+    let panicked = process::vfork(|| panic!("this is meant")).unwrap();
+    let status = process::waitid(Target::Pid(panicked), false).unwrap().unwrap();
+    assert_eq!(status.ended, Ended::Exited(125));
+
+    // Back before the other program has ended.
+    let (program, argv) = (std::ffi::CString::new("/bin/sleep").unwrap(), ["sleep", "60"]);
+    let argv: Vec<_> = argv.iter().map(|word| std::ffi::CString::new(*word).unwrap()).collect();
+    let pid = process::vfork(|| {
+        let error = process::exec(process::Program::Path(&program), &argv, &[]);
+        eprintln!("{error}");
+        process::exit_now(1)
+    });
+    let pid = pid.unwrap();
+    process::kill(pid, palisade_sys::signal::SIGKILL).unwrap();
+    let status = process::waitid(Target::Pid(pid), false).unwrap().unwrap();
+    assert!(
+        matches!(status.ended, Ended::Signaled { signal: palisade_sys::signal::SIGKILL, .. }),
+        "{:?}",
+        status.ended
+    );
 }
