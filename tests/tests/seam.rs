@@ -131,7 +131,7 @@ fn vouch(plugin: &Path, dir: &Path, lock: &Path) {
 }
 
 const STEP_LATER: &str =
-    "RResult<(), Failure>;\n    fn later(&self) -> u32 {\n        41\n    }\n}\n\n/// An owned [`StepObject`].";
+    "RVec::new()\n    }\n    fn later(&self) -> u32 {\n        41\n    }\n}\n\n/// An owned [`StepObject`].";
 const CONTEXT_LATER: &str = "fn offer_cgroup(&mut self, fd: i32);\n    fn later(&self) -> u32 {\n        42\n    }\n";
 const APPLY_END: &str = "Context(context)).map(text) })\n    }\n\n    fn verify";
 const STAGE_LATER: &str = "if self.0.clone_flags != 0 { \"later\".into() } else { self.0.stage.to_string().into() }";
@@ -143,6 +143,19 @@ const SAMPLE: &str = "    /// The figures so far, while the workload runs. Since
 const SAMPLE_SHELL: &str = "
     fn sample(&mut self) -> RResult<RVec<Tuple2<RString, u64>>, Failure> {
         guarded(\"sample\", || Ok(raw_figures(self.0.sample()?)))
+    }
+";
+const DETAILS: &str =
+    "    /// What exactly it puts in force, as named texts, for whoever wants to see all of it. Since seam 1.1.
+    fn details(&self) -> RVec<Tuple2<RString, RString>> {
+        RVec::new()
+    }
+";
+const DETAILS_SHELL: &str = "    fn details(&self) -> RVec<Tuple2<RString, RString>> {
+        let details = guarded(\"details\", || Ok(self.0.action.details())).into_result();
+        // Nothing depends on them, so one that panics has none, but says so.
+        let details = details.unwrap_or_else(|failure| vec![(\"error\".to_owned(), failure.message.into_string())]);
+        details.into_iter().map(|(name, text)| Tuple2(name.into(), text.into())).collect()
     }
 ";
 const COLLECT: &str =
@@ -177,7 +190,7 @@ fn other_versions_of_the_seam_load_or_are_named() {
             (seam, "RResult<RVec<RawLeft>, Failure>,\n}", "RResult<RVec<RawLeft>, Failure>,\n    pub later: u32,\n}"),
             ("core/abi/src/wrap.rs", "collect: collect::<P> }", "collect: collect::<P>, later: 7 }"),
             // A step that has more to tell, asks more, and knows a stage that there is not yet.
-            (seam, "RResult<(), Failure>;\n}\n\n/// An owned [`StepObject`].", STEP_LATER),
+            (seam, "RVec::new()\n    }\n}\n\n/// An owned [`StepObject`].", STEP_LATER),
             (seam, "fn offer_cgroup(&mut self, fd: i32);\n", CONTEXT_LATER),
             (
                 "core/abi/src/wrap.rs",
@@ -196,19 +209,26 @@ fn other_versions_of_the_seam_load_or_are_named() {
     assert_eq!(newer.load(&ours), "loaded, seam 1.1.0, probed Ok(0)\n");
     assert_eq!(newer.load(&newer.plugin()), "loaded, seam 1.2.0, probed Ok(0)\n");
 
-    // A plugin that was built before there was anything to sample or to collect.
+    // A plugin that was built before there was anything to sample, to collect or to show.
     let older = Variant::build(
         "older",
         &[
             ("core/abi/Cargo.toml", "version = \"1.1.0\"", "version = \"1.0.0\""),
             (seam, SAMPLE, ""),
             (seam, COLLECT, ""),
+            (seam, DETAILS, ""),
+            ("core/abi/src/wrap.rs", DETAILS_SHELL, ""),
             ("core/abi/src/wrap.rs", SAMPLE_SHELL, ""),
             ("core/abi/src/wrap.rs", ", collect: collect::<P> }", " }"),
         ],
     );
     let gc = |dir: &Path, _: &Path| {
         Run::palisade(["gc", "--dry-run", "--plugin-dir", dir.to_str().unwrap()]).ran().code(0);
+        let scratch = Scratch::new();
+        let policy = scratch.policy("Policy(version: 1, plugins: { \"saboteur\": (at: \"none-inside\") })");
+        let policy = policy.to_str().unwrap();
+        let plan = ["plan", "--details", "--plugin-dir", dir.to_str().unwrap(), "--policy", policy, "--", "true"];
+        Run::palisade(plan).ran().code(0);
     };
     run_with(&older.plugin(), 0, "at: \"none-inside\"", gc);
     assert_eq!(older.load(&ours), "loaded, seam 1.1.0, probed Ok(0)\n");

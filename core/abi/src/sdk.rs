@@ -109,6 +109,12 @@ pub trait Action {
     fn undo(&mut self, _context: &mut Context<'_>) -> Result<(), Error> {
         Ok(())
     }
+
+    /// What exactly it will put in force, for `palisade plan --details`: texts of as many lines as it takes, each under
+    /// a name of one word. Asked only where somebody wants to see it, so it may take its time. Since seam 1.1.
+    fn details(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
 }
 
 /// What shows that a step is in force, in words for the report; empty where there is nothing to add.

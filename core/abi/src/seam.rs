@@ -151,6 +151,10 @@ pub trait StepObject {
     fn witness(&self, context: RawContext<'_>) -> RResult<RString, Failure>;
     #[sabi(last_prefix_field)]
     fn undo(&mut self, context: RawContext<'_>) -> RResult<(), Failure>;
+    /// What exactly it puts in force, as named texts, for whoever wants to see all of it. Since seam 1.1.
+    fn details(&self) -> RVec<Tuple2<RString, RString>> {
+        RVec::new()
+    }
 }
 
 /// An owned [`StepObject`].

@@ -239,6 +239,13 @@ impl StepObject for StepShell {
     fn undo(&mut self, context: RawContext<'_>) -> RResult<(), Failure> {
         guarded("undo", || self.0.action.undo(&mut Context(context)))
     }
+
+    fn details(&self) -> RVec<Tuple2<RString, RString>> {
+        let details = guarded("details", || Ok(self.0.action.details())).into_result();
+        // Nothing depends on them, so one that panics has none, but says so.
+        let details = details.unwrap_or_else(|failure| vec![("error".to_owned(), failure.message.into_string())]);
+        details.into_iter().map(|(name, text)| Tuple2(name.into(), text.into())).collect()
+    }
 }
 
 /// Lends a context object across the seam.

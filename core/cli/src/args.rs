@@ -1,8 +1,11 @@
 //! What can be said on the command line.
 
+mod policy;
+
 use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueHint};
 use palisade_runtime::model::stage::Stage;
 use palisade_runtime::model::units::Time;
+pub(crate) use policy::{PolicyCheck, PolicyList, PolicyShow, PolicyVerb};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -74,6 +77,9 @@ fn interval(text: &str) -> Result<Time, String> {
 /// plugin, the step in words, the policy line that it comes from, and the reason. Nothing is touched.
 #[derive(Debug, Args)]
 pub(crate) struct Plan {
+    /// Show what exactly each step puts in force, as far as its plugin says: a filter instruction by instruction
+    #[arg(long)]
+    pub(crate) details: bool,
     #[command(flatten)]
     pub(crate) inputs: Inputs,
     #[command(flatten)]
@@ -110,66 +116,6 @@ pub(crate) struct Gc {
     pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) plugin_dirs: PluginDirs,
-    #[command(flatten)]
-    pub(crate) form: Form,
-}
-
-/// List, show and check policies
-///
-/// Policies are found by name in the directories below, then among those that are built in; a file is used by its
-/// path only where the argument holds a `/`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum PolicyVerb {
-    List(PolicyList),
-    Show(PolicyShow),
-    Check(PolicyCheck),
-}
-
-/// List the policies that can be found by name
-///
-/// Shows each policy with its description and where it stands. Of several with one name the first that would be
-/// found is shown.
-#[derive(Debug, Args)]
-pub(crate) struct PolicyList {
-    #[command(flatten)]
-    pub(crate) policy_dirs: PolicyDirs,
-    #[command(flatten)]
-    pub(crate) form: Form,
-}
-
-/// Show a policy
-///
-/// Prints the policy's text as it stands. With --resolved: every section with all the layers that make it up, base
-/// first, each with its place, after `extends`, `drop`, `replace`, --set and --var.
-#[derive(Debug, Args)]
-pub(crate) struct PolicyShow {
-    /// The policy: a name, or a path that holds a `/`
-    #[arg(value_name = "NAME|PATH", value_hint = ValueHint::AnyPath)]
-    pub(crate) name: String,
-    /// Show the layers of every section
-    #[arg(long)]
-    pub(crate) resolved: bool,
-    #[command(flatten)]
-    pub(crate) layers: Layers,
-    #[command(flatten)]
-    pub(crate) policy_dirs: PolicyDirs,
-    #[command(flatten)]
-    pub(crate) form: Form,
-}
-
-/// Check policies without running anything
-///
-/// Reads each policy with everything that it extends, and lets every plugin judge its own section. A mistake is
-/// shown with its line. All policies are checked, also after one that is wrong.
-#[derive(Debug, Args)]
-pub(crate) struct PolicyCheck {
-    /// The policies: paths, or names without a dot or a `/`
-    #[arg(value_name = "FILE", required = true, value_hint = ValueHint::FilePath)]
-    pub(crate) files: Vec<String>,
-    #[command(flatten)]
-    pub(crate) layers: Layers,
-    #[command(flatten)]
-    pub(crate) dirs: Dirs,
     #[command(flatten)]
     pub(crate) form: Form,
 }

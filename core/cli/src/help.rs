@@ -127,6 +127,7 @@ pub(crate) const PAGES: &[Page] = &[
         examples: &[
             ("palisade policy show untrusted", "as it is written, with the reason of each line"),
             ("palisade policy show build --resolved --set cgroups.memory.max=1GiB", "what it is made of"),
+            ("palisade policy show untrusted --bpf", "the system call filter as it is loaded"),
         ],
         codes: &[OK, USAGE, POLICY],
         notes: &[],

@@ -70,7 +70,7 @@ pub use launch::{Failed, Observer, Options};
 pub use palisade::{Finding, Palisade, Support};
 pub use palisade_model as model;
 pub use places::Places;
-pub use plan::{CORE, Plan, Planned};
+pub use plan::{CORE, Detail, Plan, Planned};
 pub use plugins::{Candidate, Plugin, Plugins};
 pub use policies::{Listed, Policy, SHIPPED};
 pub use running::Running;

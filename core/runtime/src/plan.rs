@@ -6,6 +6,7 @@ use crate::facts::Facts;
 use crate::plugins::Plugin;
 use crate::process;
 use crate::workload::Workload;
+use palisade_abi::abi_stable::std_types::{RString, Tuple2};
 use palisade_abi::seam::{Failure, RawIsolator, RawLayer, RawStep};
 use palisade_abi::{Error, Host, wrap};
 use palisade_model::diag::Sources;
@@ -24,6 +25,30 @@ pub struct Planned {
     /// What the core knows of it.
     pub info: StepInfo,
     pub(crate) object: RawStep,
+}
+
+/// A part of what a step puts in force, exactly.
+#[derive(Clone, Debug)]
+pub struct Detail {
+    /// What it is, in one word.
+    pub name: String,
+    /// As many lines as it takes.
+    pub text: String,
+}
+
+impl Planned {
+    /// What exactly the step will put in force, as far as its plugin says.
+    ///
+    /// # Errors
+    /// The plugin could not be asked.
+    pub fn details(&self) -> Result<Vec<Detail>, Trouble> {
+        let details = Entries::begin()?.call(&self.info.plugin, "details", || self.object.details());
+        let detail = |Tuple2(name, text): Tuple2<RString, RString>| Detail {
+            name: name.into_string(),
+            text: text.into_string(),
+        };
+        Ok(details.into_iter().map(detail).collect())
+    }
 }
 
 impl std::fmt::Debug for Planned {

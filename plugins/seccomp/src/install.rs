@@ -2,6 +2,7 @@
 
 use crate::calls::Arch;
 use crate::config::Config;
+use crate::listing::listing;
 use crate::table::{Decided, Table, build, check};
 use crate::{groups, program};
 use palisade_abi::ErrorContext as _;
@@ -94,7 +95,7 @@ impl Isolator for Filter {
         let words = words(&table, &decided, program.len());
         let log = self.config.log.as_ref().is_some_and(|at| at.value);
         let flags = if log { seccomp::FLAG_LOG } else { 0 };
-        let step = Step::new(Stage::Seal, words, Install { program, flags })
+        let step = Step::new(Stage::Seal, words, Install { program, flags, arch: table.arch })
             .why("closes kernel code that the workload has no use for; last, since what it denies palisade may still need")
             .origin(self.origin())
             .demand(demand)
@@ -167,9 +168,14 @@ fn words(table: &Table, decided: &Decided, instructions: usize) -> String {
 struct Install {
     program: Vec<Instruction>,
     flags: u32,
+    arch: Arch,
 }
 
 impl Act for Install {
+    fn details(&self) -> Vec<(String, String)> {
+        vec![("bpf".to_owned(), listing(&self.program, self.arch))]
+    }
+
     fn apply(&mut self, _context: &mut Context<'_>) -> Result<Evidence, Error> {
         let installed = seccomp::install_filter(&self.program, self.flags);
         let bare = installed.as_ref().is_err_and(|error| error.kind() == Errno::EACCES);

@@ -19,6 +19,7 @@
 //! | `table` | from rules to what is done for each call |
 //! | `program` | from there to one BPF program |
 //! | `install` | the step that installs it and reads it back |
+//! | `listing` | the program, for people to read |
 //! | `names` | "did you mean" |
 #![forbid(unsafe_code)]
 
@@ -27,6 +28,7 @@ mod calls;
 mod config;
 mod groups;
 mod install;
+mod listing;
 mod names;
 mod program;
 mod rule;

@@ -6,8 +6,9 @@ use crate::{ask, out};
 use palisade_runtime::model::plan::Demand;
 use palisade_runtime::model::report::{FileReport, PluginReport};
 use palisade_runtime::model::stage::{Place, Stage};
-use palisade_runtime::{Plan, Planned, Trouble, Workload};
+use palisade_runtime::{Detail, Plan, Planned, Trouble, Workload};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// The version of the JSON's shape.
 const VERSION: u32 = 1;
@@ -17,10 +18,14 @@ pub(super) fn plan(args: Args) -> Result<Said, Trouble> {
     let policy = ask::policy(&palisade, &args.inputs.policy, &args.inputs.layers)?;
     let workload = Workload::command(args.workload.command).with_environment();
     let plan = palisade.plan(&policy, workload)?;
-    if args.form.json {
-        return Said::json(&Whole::new(&plan));
+    let mut details = Vec::new();
+    for step in plan.steps.iter().filter(|_| args.details) {
+        details.push(step.details()?);
     }
-    Ok(Said::text(out::clean(&text(&plan))))
+    if args.form.json {
+        return Said::json(&Whole::new(&plan, &details));
+    }
+    Ok(Said::text(out::clean(&text(&plan, &details))))
 }
 
 #[derive(Serialize)]
@@ -47,10 +52,13 @@ struct Step<'a> {
     after: &'a [String],
     concurrent: bool,
     witness: bool,
+    /// What exactly is put in force, by the name that the plugin gives it; only with --details.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    details: BTreeMap<&'a str, &'a str>,
 }
 
 impl<'a> Whole<'a> {
-    fn new(plan: &'a Plan) -> Self {
+    fn new(plan: &'a Plan, details: &'a [Vec<Detail>]) -> Self {
         let steps = plan.steps.iter().enumerate();
         Self {
             version: VERSION,
@@ -59,16 +67,16 @@ impl<'a> Whole<'a> {
             files: &plan.files,
             plugins: &plan.plugins,
             command: command(plan),
-            steps: steps.map(|(index, step)| Step::new(plan, index + 1, step)).collect(),
+            steps: steps.map(|(index, step)| Step::new(plan, index, step, of(details, index))).collect(),
         }
     }
 }
 
 impl<'a> Step<'a> {
-    fn new(plan: &Plan, number: usize, step: &'a Planned) -> Self {
+    fn new(plan: &Plan, index: usize, step: &'a Planned, details: &'a [Detail]) -> Self {
         let info = &step.info;
         Self {
-            number,
+            number: index + 1,
             stage: info.stage,
             runs_in: info.stage.runs_in(),
             plugin: &info.plugin,
@@ -79,8 +87,14 @@ impl<'a> Step<'a> {
             after: &info.after,
             concurrent: info.concurrent,
             witness: info.witness,
+            details: details.iter().map(|detail| (detail.name.as_str(), detail.text.as_str())).collect(),
         }
     }
+}
+
+/// What was told of one step; nothing where nobody was asked.
+fn of(details: &[Vec<Detail>], index: usize) -> &[Detail] {
+    details.get(index).map(Vec::as_slice).unwrap_or_default()
 }
 
 fn command(plan: &Plan) -> Vec<String> {
@@ -95,7 +109,7 @@ fn demand(demand: Demand) -> &'static str {
     }
 }
 
-fn text(plan: &Plan) -> String {
+fn text(plan: &Plan, details: &[Vec<Detail>]) -> String {
     let mut text = String::new();
     show::line(&mut text, format_args!("policy   {}", plan.policy));
     for file in &plan.files {
@@ -112,8 +126,18 @@ fn text(plan: &Plan) -> String {
             show::line(&mut text, format_args!("\n{} ({}): {}", row.stage, row.runs_in, row.why));
         }
         step_text(&mut text, plan, (index + 1, width), step);
+        for detail in of(details, index) {
+            detail_text(&mut text, width, detail);
+        }
     }
     text
+}
+
+fn detail_text(text: &mut String, width: usize, detail: &Detail) {
+    for (index, line) in detail.text.lines().enumerate() {
+        let label = if index == 0 { detail.name.as_str() } else { "" };
+        show::line(text, format_args!("      {:width$}  {label:6}  {line}", ""));
+    }
 }
 
 fn step_text(text: &mut String, plan: &Plan, (number, width): (usize, usize), step: &Planned) {

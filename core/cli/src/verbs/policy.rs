@@ -7,7 +7,7 @@ use palisade_runtime::model::diag::{Origin, Sources};
 use palisade_runtime::model::exit::ExitCode;
 use palisade_runtime::model::layer::{Dotted, Fragment};
 use palisade_runtime::model::resolve::Resolved;
-use palisade_runtime::{Kind, Palisade, Policy, Trouble, Workload};
+use palisade_runtime::{Kind, Palisade, Plan, Policy, Trouble, Workload};
 use serde::Serialize;
 
 pub(super) fn policy(verb: PolicyVerb) -> Result<Said, Trouble> {
@@ -57,8 +57,11 @@ fn list(args: &PolicyList) -> Result<Said, Trouble> {
 }
 
 fn show(args: &PolicyShow) -> Result<Said, Trouble> {
-    let palisade = ask::open(&args.policy_dirs, &PluginDirs::default())?;
+    let mut palisade = ask::palisade(&args.dirs)?;
     let policy = ask::policy(&palisade, &args.name, &args.layers)?;
+    if args.bpf {
+        return programs(args, &palisade.plan(&policy, Workload::command(["true"]))?);
+    }
     if !args.resolved {
         return as_written(args, &policy);
     }
@@ -68,6 +71,37 @@ fn show(args: &PolicyShow) -> Result<Said, Trouble> {
         return Said::json(&whole);
     }
     Ok(Said::text(out::foreign(&whole.text())))
+}
+
+/// The name under which a plugin gives a BPF program.
+const BPF: &str = "bpf";
+
+#[derive(Serialize)]
+struct Program<'a> {
+    plugin: &'a str,
+    words: &'a str,
+    bpf: String,
+}
+
+/// The programs that a plan would load, as the plugins that made them show them.
+fn programs(args: &PolicyShow, plan: &Plan) -> Result<Said, Trouble> {
+    let mut programs = Vec::new();
+    for step in &plan.steps {
+        let shown = step.details()?.into_iter().filter(|detail| detail.name == BPF);
+        let info = &step.info;
+        programs.extend(shown.map(|detail| Program { plugin: &info.plugin, words: &info.words, bpf: detail.text }));
+    }
+    if args.form.json {
+        return Said::json(&programs);
+    }
+    if programs.is_empty() {
+        return Ok(Said::text(format!("{} loads no BPF program\n", args.name)));
+    }
+    let mut text = String::new();
+    for program in programs {
+        show::line(&mut text, format_args!("; {}: {}\n{}", program.plugin, program.words, program.bpf.trim_end()));
+    }
+    Ok(Said::text(out::foreign(&text)))
 }
 
 fn as_written(args: &PolicyShow, policy: &Policy) -> Result<Said, Trouble> {
