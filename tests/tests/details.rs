@@ -29,6 +29,23 @@ fn the_filter_that_is_loaded_is_shown_instruction_by_instruction() {
     assert!(listing.lines().any(|line| line.contains("j") && line.ends_with("; kcmp")), "{listing}");
 }
 
+/// The act is done without the profile and answered by it, by the errno that it says.
+#[test]
+fn a_profile_of_the_container_world_is_in_force() {
+    let scratch = Scratch::new();
+    let rule = r#"{"names": ["mkdir", "mkdirat", "not_a_call_yet"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}"#;
+    let profile = format!(r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{rule}]}}"#);
+    let file = scratch.file("profile.json", profile);
+    let policy = scratch.policy(&format!(
+        "Policy(version: 1, extends: [\"untrusted\"], plugins: {{\"seccomp\": (oci_profile: \"{}\")}})",
+        file.display()
+    ));
+    Run::under(&policy, ["mkdir", "/tmp/x"]).ran().code(1).says("No space left on device");
+    Run::under("untrusted", ["mkdir", "/tmp/x"]).ran().code(0);
+    std::fs::write(&file, "{}").unwrap();
+    Run::under(&policy, ["true"]).ran().code(118).says("missing field `defaultAction`").says("oci_profile");
+}
+
 #[test]
 fn a_plan_shows_details_where_they_are_asked_for() {
     let plan = |more: &[&str]| {

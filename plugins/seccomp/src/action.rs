@@ -70,7 +70,7 @@ impl Errno {
         u16::try_from(*errno as i32).ok().map(Self)
     }
 
-    fn from_number(number: u64) -> Option<Self> {
+    pub(crate) fn from_number(number: u64) -> Option<Self> {
         // The kernel hands on no more than MAX_ERRNO; and 0 would let a program believe that it was done.
         u16::try_from(number).ok().filter(|n| (1..=4095).contains(n)).map(Self)
     }

@@ -2,6 +2,7 @@
 
 use crate::action::Action;
 use crate::rule::Rule;
+use palisade_abi::units::AbsPath;
 use palisade_abi::{At, Demand};
 
 palisade_abi::layered! {
@@ -11,6 +12,8 @@ palisade_abi::layered! {
         pub default: Option<At<Action>>,
         /// What the rules of `deny` answer that have no answer of their own.
         pub deny_action: Option<At<Action>>,
+        /// A file with more rules, in the form of the OCI runtime specification.
+        pub oci_profile: Option<At<AbsPath>>,
         /// Rules for what is not done. They win over `allow`.
         pub deny: Vec<At<Rule>>,
         /// Rules for what is done.

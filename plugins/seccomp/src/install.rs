@@ -4,7 +4,7 @@ use crate::calls::Arch;
 use crate::config::Config;
 use crate::listing::listing;
 use crate::table::{Decided, Table, build, check};
-use crate::{groups, program};
+use crate::{groups, oci, program};
 use palisade_abi::ErrorContext as _;
 use palisade_abi::{
     Action as Act, At, Context, Demand, Error, Evidence, Finding, Host, Isolator, Stage, Step, Support,
@@ -12,6 +12,10 @@ use palisade_abi::{
 use palisade_sys::Errno;
 use palisade_sys::procfs::{Proc, Status};
 use palisade_sys::seccomp::{self, Instruction};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
 
 /// `CAP_SYS_ADMIN`, which may install a filter without no_new_privs.
 const CAP_SYS_ADMIN: u32 = 21;
@@ -23,6 +27,8 @@ const NNP_HELP: &str = "add \"privileges\": (no_new_privs: true), or run as root
 #[derive(Debug)]
 pub(crate) struct Filter {
     config: Config,
+    /// Calls that a profile names and no architecture has.
+    unknown: BTreeSet<String>,
 }
 
 impl Filter {
@@ -31,8 +37,32 @@ impl Filter {
     /// # Errors
     /// A policy error for rules that contradict themselves or do nothing.
     pub(crate) fn new(config: Config) -> Result<Self, Error> {
+        // With a profile there is more to come, and it is checked then.
+        if config.oci_profile.is_none() {
+            check(&config)?;
+        }
+        Ok(Self { config, unknown: BTreeSet::new() })
+    }
+
+    /// The same with the rules of its profile.
+    fn expanded(&self, host: &Host) -> Result<Option<Self>, Error> {
+        let Some(path) = &self.config.oci_profile else { return Ok(None) };
+        let wrong = |why: String| {
+            Error::policy(format!("the profile {} cannot be used: {why}", path.value))
+                .at(path.origin)
+                .help("it must be the `linux.seccomp` object of the OCI runtime specification, as JSON")
+        };
+        let arch = Arch::host().ok_or_else(strange)?;
+        let text = read_profile(path.as_path()).map_err(|e| wrong(e.to_string()))?;
+        let profile = oci::read(&text, arch, host.kernel()?).map_err(wrong)?;
+        let mut config = self.config.clone();
+        let line = |rule| At { value: rule, origin: path.origin };
+        config.default = config.default.or(profile.default.map(|action| At { value: action, origin: path.origin }));
+        config.log = config.log.or(profile.log.then_some(At { value: true, origin: path.origin }));
+        config.deny.extend(profile.deny.into_iter().map(line));
+        config.allow.extend(profile.allow.into_iter().map(line));
         check(&config)?;
-        Ok(Self { config })
+        Ok(Some(Self { config, unknown: profile.unknown }))
     }
 
     fn origin(&self) -> Option<palisade_abi::Origin> {
@@ -62,14 +92,25 @@ impl Filter {
     }
 
     fn compile(&self) -> Result<(Table, Vec<Instruction>), Error> {
-        let arch = Arch::host().ok_or_else(|| {
-            Error::host("the system call numbers of this machine are not known")
-                .help("filters are made for x86-64 and 64-bit Arm; leave \"seccomp\" out of the policy")
-        })?;
+        let arch = Arch::host().ok_or_else(strange)?;
         let table = self.table(arch)?;
         let program = program::compile(&table).map_err(|error| error.at(self.origin()))?;
         Ok((table, program))
     }
+}
+
+fn strange() -> Error {
+    Error::host("the system call numbers of this machine are not known")
+        .help("filters are made for x86-64 and 64-bit Arm; leave \"seccomp\" out of the policy")
+}
+
+fn read_profile(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    let read = File::open(path)?.take(oci::LARGEST + 1).read_to_string(&mut text)?;
+    if u64::try_from(read).is_ok_and(|read| read <= oci::LARGEST) {
+        return Ok(text);
+    }
+    Err(std::io::Error::other("it is larger than 1 MiB"))
 }
 
 fn names_one_of(rule: &At<crate::rule::Rule>, names: &[&str]) -> bool {
@@ -87,13 +128,15 @@ impl Isolator for Filter {
         if demand == Demand::Off {
             return Ok(Vec::new());
         }
-        let (table, program) = self.compile()?;
+        let expanded = self.expanded(host)?;
+        let this = expanded.as_ref().unwrap_or(self);
+        let (table, program) = this.compile()?;
         if demand == Demand::Require {
             self.host_can(host)?;
         }
-        let decided = Decided::of(&self.config);
-        let words = words(&table, &decided, program.len());
-        let log = self.config.log.as_ref().is_some_and(|at| at.value);
+        let decided = Decided::of(&this.config);
+        let words = words(&table, &decided, program.len()) + &this.profile_words();
+        let log = this.config.log.as_ref().is_some_and(|at| at.value);
         let flags = if log { seccomp::FLAG_LOG } else { 0 };
         let step = Step::new(Stage::Seal, words, Install { program, flags, arch: table.arch })
             .why("closes kernel code that the workload has no use for; last, since what it denies palisade may still need")
@@ -105,6 +148,15 @@ impl Isolator for Filter {
 }
 
 impl Filter {
+    fn profile_words(&self) -> String {
+        let Some(path) = &self.config.oci_profile else { return String::new() };
+        match self.unknown.len() {
+            0 => format!(", with the rules of {}", path.value),
+            1 => format!(", with the rules of {}; 1 name in it is no call that is known", path.value),
+            count => format!(", with the rules of {}; {count} names in it are no calls that are known", path.value),
+        }
+    }
+
     fn host_can(&self, host: &Host) -> Result<(), Error> {
         match seccomp::action_available(seccomp::RET_KILL_PROCESS) {
             Ok(true) => {}

@@ -16,6 +16,7 @@
 //! | `rule`, `action` | rules, conditions and answers as they are written |
 //! | `groups` | the named groups, each with its reason |
 //! | `calls` | names and numbers of system calls, for each architecture |
+//! | `oci` | profiles of the container world, as rules |
 //! | `table` | from rules to what is done for each call |
 //! | `program` | from there to one BPF program |
 //! | `install` | the step that installs it and reads it back |
@@ -30,6 +31,7 @@ mod groups;
 mod install;
 mod listing;
 mod names;
+mod oci;
 mod program;
 mod rule;
 mod table;
