@@ -30,7 +30,8 @@ pub type Observer = Box<dyn FnMut(&StepInfo, &Outcome, Duration)>;
 #[derive(Default)]
 pub struct Options {
     /// Whether signals that reach this process go on to the workload. A program that runs nothing else wants
-    /// it; one that has its own use for signals does not.
+    /// it; one that has its own use for signals does not. With `terminal: New` the caller's terminal is raw meanwhile:
+    /// without this, a signal that ends this process leaves it so, and a new size of the window is not seen.
     pub forward_signals: bool,
     /// Told of each step as it is done; those of the child when it is sealed.
     pub observer: Option<Observer>,
