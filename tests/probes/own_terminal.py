@@ -322,4 +322,44 @@ def limited():
     check(f"{len(seen)} bytes", len(seen) == 10000)
 
 
+def watched():
+    """What palisade itself says meanwhile stands in lines of its own; so does what it says afterwards."""
+    terminal = Terminal(*run("sh", "-c", "printf 'no end'; exec sleep 2.5", options=("-v", "--watch", "--report", "-")))
+    print("code", terminal.wait())
+    check(f"no line: {terminal.shown!r}", re.search(rb"no end\rpalisade: 1\.\d s [^\r\n]*\r\n", terminal.shown))
+    check("no end", re.search(rb"\r\npalisade: ended: exit code 0[^\r\n]*\r\n", terminal.shown))
+    check("no report", b'"starts a session with that terminal' in terminal.shown and terminal.shown.endswith(b"\r\n}\r\n"))
+
+
+def refused():
+    """Where no terminal can be made, nothing starts."""
+    hidden = "mount --bind /dev/null /dev/ptmx && exec " + words("echo", "star" "ted")
+    terminal = Terminal("unshare", "-m" if os.geteuid() == 0 else "-rm", "sh", "-c", hidden)
+    print("code", terminal.wait())
+    check(f"it started: {terminal.shown!r}", b"started\r\n" not in terminal.shown)
+    check(f"no reason: {terminal.shown!r}", b"no terminal can be made for the workload" in terminal.shown)
+    check("the mode is another one", terminal.is_as_before())
+
+
+def halted():
+    """SIGSTOP cannot be caught: what the shell did to the mode meanwhile is undone when the workload goes on."""
+    terminal = shell()
+    terminal.line(words("sh", "-c", "echo rea''dy; read line; echo got-$line; exec sleep 1000"))
+    terminal.until(rb"[\r\n]ready")
+    launcher = descendants(terminal.pid)[0]
+    os.kill(launcher, signal.SIGSTOP)
+    terminal.until(rb"Stopped")
+    terminal.line("stty sane; echo typed-$((40+2))")
+    terminal.until(rb"typed-42")
+    terminal.line("fg")
+    wait_for("it is not raw", terminal.raw)
+    terminal.type(b"word\r")
+    terminal.until(rb"got-word")
+    terminal.type(b"\x03")
+    terminal.until(rb"outer> ")
+    terminal.line("exit")
+    terminal.wait()
+    print("as before")
+
+
 globals()[case]()

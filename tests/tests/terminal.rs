@@ -87,6 +87,27 @@ fn a_command_is_stopped_and_continued_as_the_callers_job() {
 }
 
 #[test]
+fn where_no_terminal_can_be_made_nothing_starts() {
+    let _alone = alone();
+    let scratch = Scratch::new();
+    let before = Leftovers::now();
+    for who in everybody("refused") {
+        driven(&scratch, "refused", &bare("terminal: New"), who).prints("code 121");
+    }
+    before.same();
+}
+
+#[test]
+fn the_mode_is_raw_again_after_a_stop_that_nobody_could_catch() {
+    everywhere("halted", "as before");
+}
+
+#[test]
+fn what_palisade_says_meanwhile_stands_in_lines_of_its_own() {
+    everywhere("watched", "code 0");
+}
+
+#[test]
 fn in_the_background_nothing_is_taken_from_the_terminal() {
     everywhere("background", "as before");
 }

@@ -70,7 +70,9 @@ impl Proxy {
     /// The workload is about to run, or goes on after a stop.
     pub(crate) fn begin(&mut self) -> Result<()> {
         self.resize();
-        if self.keys == Keys::All && self.raw.is_none() && terminal::is_foreground(&self.caller) {
+        if self.keys == Keys::All && terminal::is_foreground(&self.caller) {
+            // After a stop that nobody could see coming, a shell has set the mode that it likes.
+            self.raw = None;
             self.raw = Some(Raw::enter(&self.caller)?);
         }
         Ok(())

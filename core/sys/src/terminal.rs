@@ -29,10 +29,12 @@ pub fn is_terminal(fd: impl AsFd) -> bool {
 /// Fails: ENOENT without one, ENOSPC beyond sysctl kernel.pty.max. Since: 4.13. pts(4), TIOCGPTPEER(2const).
 pub fn open_pair() -> Result<(OwnedFd, OwnedFd)> {
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+    let help =
+        |error: Error| error.with_hint("/dev/ptmx must be that of a devpts: mount one, or do without a terminal");
     let master = nix::pty::posix_openpt(flags)
         .or_call(|| "posix_openpt(O_RDWR|O_NOCTTY|O_CLOEXEC|O_NONBLOCK)".to_owned())
-        .map_err(|error| error.with_hint("a terminal is made at /dev/ptmx; mount a devpts, or inherit the caller's"))?;
-    nix::pty::unlockpt(&master).or_call(|| "unlockpt()".to_owned())?;
+        .map_err(help)?;
+    nix::pty::unlockpt(&master).or_call(|| "unlockpt(/dev/ptmx)".to_owned()).map_err(help)?;
     let master = OwnedFd::from(master);
     let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
     let slave = number(master.as_fd(), libc::TIOCGPTPEER, flags, "TIOCGPTPEER")?;

@@ -74,7 +74,9 @@ impl Wanted {
             // Without a terminal there is nothing to be told, unless somebody asked.
             let shared = self.streams.contains(&true) || fd::open_path("/dev/tty", fd::O_RDONLY).is_ok();
             return (self.written || shared)
-                .then(|| step(Stage::Drop, risk(), action(What::Share)).why("no step of its own: nothing is changed"))
+                .then(|| {
+                    step(Stage::Drop, risk(), action(What::Share)).why("nothing is changed: it stands here to be read")
+                })
                 .into_iter()
                 .collect();
         }
