@@ -121,7 +121,7 @@ def job_control():
     time.sleep(0.5)
     terminal.type(b"\x1a")
     terminal.until(rb"Stopped")
-    check("the launcher stopped", open(f"/proc/{terminal.pid}/stat").read().rsplit(")")[1].split()[0] == "S")
+    check("the launcher stopped", open(f"/proc/{terminal.pid}/stat").read().rsplit(")")[1].split()[0] not in "Tt")
     terminal.line("jobs | grep -c sleep")
     terminal.until(rb"\r\n1\r\n")
     terminal.line("fg")

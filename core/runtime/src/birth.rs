@@ -113,7 +113,15 @@ impl Launch {
     pub(crate) fn meet(&mut self) -> Result<(), Trouble> {
         let (FromChild::Built(records), sender) = self.hear()? else { return Err(out_of_turn()) };
         // It goes on only as far as our word, so its number is still its own.
-        let workload = process::pidfd_open(sender).map_err(fail("the workload's process could not be held"))?;
+        let workload = match process::pidfd_open(sender) {
+            Ok(workload) => workload,
+            Err(error) => {
+                // One that has given up meanwhile said why.
+                self.keep_all(records)?;
+                self.hear()?;
+                return Err(fail("the workload's process could not be held")(error));
+            }
+        };
         if let Some(born) = &mut self.born {
             born.workload = Some(workload);
         }
