@@ -200,7 +200,7 @@ def pushed():
     while terminal.read(0.1):
         pass
     check(f"it could not push: {terminal.shown!r}", b"done\r\n" in terminal.shown)
-    print("outside" if b"pushed-42" in terminal.shown else "nothing outside")
+    print("seen outside" if b"pushed-42" in terminal.shown else "nothing outside")
     terminal.line("exit")
     terminal.wait()
 
