@@ -45,6 +45,8 @@ until(rb"palisade")
 time.sleep(0.5)
 type_in(b"\x03")
 until(rb"caught-42")
+# What is typed before the workload has ended is the workload's, where it has a terminal of its own.
+until(rb"\$ $")
 type_in(b"echo code-$?\n")
 until(rb"code-7")
 type_in(b"exit\n")

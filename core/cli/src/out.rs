@@ -18,6 +18,15 @@ pub(crate) fn stderr(text: &str) {
     io::stderr().lock().write_all(text.as_bytes()).ok();
 }
 
+/// Says something while the workload runs. Its terminal may be between us and the caller's, which is raw then: a line
+/// break does not go back to where the line began.
+pub(crate) fn meanwhile(text: &str) {
+    if io::stderr().is_terminal() {
+        return stderr(&format!("\r{}", text.replace('\n', "\r\n")));
+    }
+    stderr(text);
+}
+
 /// Shows an error, once, at the top.
 pub(crate) fn trouble(trouble: &Trouble) {
     let text = clean(&trouble.to_string());

@@ -5,6 +5,7 @@ use crate::error::{Kind, Trouble};
 use crate::launch::Launch;
 use crate::message::{Came, Doing, FromChild, Record, decode};
 use crate::pump::Pump;
+use crate::terminal::Proxy;
 use crate::{message, tree};
 use palisade_sys::channel::Channel;
 use palisade_sys::event::{PollItem, poll};
@@ -67,7 +68,9 @@ impl Launch {
         let init = self.wants_init(flags)?;
         let pipe = init.then(fd::pipe).transpose();
         let (death_in, death_out) = pipe.map_err(fail("a pipe could not be made"))?.unzip();
-        self.pump = Pump::wanted(&self.plan.process).map_err(fail("the output could not be piped"))?;
+        self.terminal = Proxy::wanted(&self.plan.process);
+        let pump = Pump::wanted(&self.plan.process, self.terminal.as_ref());
+        self.pump = pump.map_err(fail("the output could not be piped"))?;
         // Without an init, orphans inside come to us instead of to the host's init, so that none outlives the launch.
         let mut seat = tree::Seat::take(!init).map_err(fail("orphans could not be adopted"))?;
         let cgroup = self.lent.cgroup.map(fd::borrow).transpose();
@@ -76,6 +79,8 @@ impl Launch {
             process::Cloned::Child => {
                 drop(ours);
                 drop(death_in);
+                // With them it could read what is typed, and write what looks like output.
+                drop((self.terminal.take(), self.pump.take()));
                 let child = Child { channel: theirs, death: death_out, mask: self.mask, doing: &doing };
                 child::run(&mut self.plan, child)
             }
@@ -108,7 +113,15 @@ impl Launch {
     pub(crate) fn meet(&mut self) -> Result<(), Trouble> {
         let (FromChild::Built(records), sender) = self.hear()? else { return Err(out_of_turn()) };
         // It goes on only as far as our word, so its number is still its own.
-        let workload = process::pidfd_open(sender).map_err(fail("the workload's process could not be held"))?;
+        let workload = match process::pidfd_open(sender) {
+            Ok(workload) => workload,
+            Err(error) => {
+                // One that has given up meanwhile said why.
+                self.keep_all(records)?;
+                self.hear()?;
+                return Err(fail("the workload's process could not be held")(error));
+            }
+        };
         if let Some(born) = &mut self.born {
             born.workload = Some(workload);
         }

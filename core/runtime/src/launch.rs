@@ -11,6 +11,7 @@ use crate::running::Running;
 use crate::samples::Sampling;
 use crate::step::abi_context::Lent;
 use crate::step::{apply, of_stage};
+use crate::terminal::Proxy;
 use palisade_abi::Error;
 use palisade_abi::wrap::lend;
 use palisade_model::outcome::Outcome;
@@ -29,7 +30,8 @@ pub type Observer = Box<dyn FnMut(&StepInfo, &Outcome, Duration)>;
 #[derive(Default)]
 pub struct Options {
     /// Whether signals that reach this process go on to the workload. A program that runs nothing else wants
-    /// it; one that has its own use for signals does not.
+    /// it; one that has its own use for signals does not. With `terminal: New` the caller's terminal is raw meanwhile:
+    /// without this, a signal that ends this process leaves it so, and a new size of the window is not seen.
     pub forward_signals: bool,
     /// Told of each step as it is done; those of the child when it is sealed.
     pub observer: Option<Observer>,
@@ -61,6 +63,7 @@ pub(crate) struct Launch {
     pub(crate) failures: Vec<String>,
     pub(crate) born: Option<Born>,
     pub(crate) pump: Option<Pump>,
+    pub(crate) terminal: Option<Proxy>,
     pub(crate) mask: signal::SigSet,
     pub(crate) signals: Option<signal::SignalFd>,
     /// Signals that came during set-up, for the workload.
@@ -123,6 +126,7 @@ impl Launch {
             failures: Vec::new(),
             born: None,
             pump: None,
+            terminal: None,
             mask: signal::SigSet::empty(),
             signals: None,
             waiting: Vec::new(),
@@ -164,6 +168,10 @@ impl Launch {
         self.verify(last)?;
         self.mark("verify");
         self.host_stage(Stage::Watch, |_| true)?;
+        if let Some(terminal) = &mut self.terminal {
+            // What was said so far was said in the caller's own mode.
+            terminal.begin().map_err(|e| Trouble::call("the terminal could not be made raw", &e))?;
+        }
         self.say(order::RELEASE)?;
         self.mark("release");
         Ok(())
@@ -282,6 +290,8 @@ impl Launch {
             return;
         }
         self.kill_all();
+        // Before anything is said, and before a signal that waited can end us.
+        self.terminal = None;
         self.undo();
         // The mask that the caller had; a signal that waited is delivered now.
         if let Err(error) = signal::set_mask(&self.mask) {

@@ -35,7 +35,7 @@
 //! | `plan`, `step` | from a resolved policy to ordered steps; running one |
 //! | `process` | palisade's own steps: the workload's attributes |
 //! | `launch`, `birth`, `child`, `init` | the launch, on both sides |
-//! | `running`, `pump`, `tree` | while the workload runs |
+//! | `running`, `pump`, `terminal`, `tree` | while the workload runs |
 //! | `report`, `error`, `message` | what is told about it |
 
 #![forbid(unsafe_code)]
@@ -61,6 +61,7 @@ mod report;
 mod running;
 mod samples;
 mod step;
+mod terminal;
 mod tree;
 mod workload;
 

@@ -132,7 +132,7 @@ impl Plan {
             isolators.push(Configured { name: plugin.manifest.name.clone(), object });
         }
         drop(ask);
-        let own = process::isolator(resolved.process.clone(), ids, Rc::clone(&process.stdio));
+        let own = process::isolator(resolved.process.clone(), ids, &process);
         let own = own.plan(wrap::facts(&host)).into_result().map_err(|f| failure(CORE, f, None, &sources))?;
         for object in own {
             let info = read_envelope(CORE, &object).map_err(|why| Trouble::new(Kind::Plugin, why).of(CORE))?;

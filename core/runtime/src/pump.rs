@@ -1,12 +1,14 @@
-//! The workload's output, where the policy limits how much there may be: through pipes of ours.
+//! The workload's output, where the policy limits how much there may be, through pipes of ours; and from a terminal of
+//! its own.
 
 use crate::process::Settings;
+use crate::terminal::Proxy;
 use palisade_sys::Result;
 use palisade_sys::event::{PollItem, poll};
 use palisade_sys::fd;
 use palisade_sys::signal::{ENDING, SignalFd};
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -21,6 +23,8 @@ struct Stream {
     to: File,
     /// What was read and waits for room.
     waiting: Vec<u8>,
+    /// It is the caller's terminal.
+    terminal: bool,
 }
 
 /// Passes output on until the limit.
@@ -36,18 +40,30 @@ pub(crate) enum Passed {
     On,
     /// The limit is reached: what came after it was not passed on.
     Full,
+    /// The caller's terminal is gone.
+    Gone,
 }
 
 impl Pump {
-    /// Puts pipes in front of standard output and error where there is a limit. The ends that the workload
-    /// writes to take the place of the files in `settings`; [`Pump::born`] gives them up.
-    pub(crate) fn wanted(settings: &Settings) -> Result<Option<Self>> {
-        let Some(left) = settings.output_limit else { return Ok(None) };
-        let mut stdio = settings.stdio.borrow_mut();
-        let [_, out, err] = &mut *stdio;
-        let streams =
-            vec![Stream::before(out, std::io::stdout().as_fd())?, Stream::before(err, std::io::stderr().as_fd())?];
-        Ok(Some(Self { streams, left }))
+    /// Puts pipes in front of standard output and error where there is a limit, and takes what a terminal of the
+    /// workload's own shows. The ends that the workload writes to take the place of the files in `settings`;
+    /// [`Pump::born`] gives them up.
+    pub(crate) fn wanted(settings: &Settings, proxy: Option<&Proxy>) -> Result<Option<Self>> {
+        let mut streams = Vec::new();
+        if settings.output_limit.is_some() {
+            let mut stdio = settings.stdio.borrow_mut();
+            let [_, out, err] = &mut *stdio;
+            for (number, slot, own) in [(1, out, std::io::stdout().as_fd()), (2, err, std::io::stderr().as_fd())] {
+                if !settings.is_own_terminal(number) {
+                    streams.push(Stream::before(slot, own)?);
+                }
+            }
+        }
+        if let Some((from, to)) = proxy.map(Proxy::output).transpose()?.flatten() {
+            streams.push(Stream { from: Some(from.into()), to: to.into(), waiting: Vec::new(), terminal: true });
+        }
+        let left = settings.output_limit.unwrap_or(u64::MAX);
+        Ok((!streams.is_empty()).then_some(Self { streams, left }))
     }
 
     /// The workload has its ends; with ours open we would never see the last of them close.
@@ -66,11 +82,14 @@ impl Pump {
     pub(crate) fn pass(&mut self, index: usize) -> Passed {
         let Some(stream) = self.streams.get_mut(index) else { return Passed::On };
         if !stream.waiting.is_empty() {
-            stream.write();
-            return Passed::On;
+            return stream.write();
         }
         let mut buffer = [0; CHUNK];
-        let read = stream.from.as_mut().and_then(|from| from.read(&mut buffer).ok()).unwrap_or(0);
+        let read = match stream.from.as_mut().map(|from| from.read(&mut buffer)) {
+            Some(Ok(read)) => read,
+            Some(Err(error)) if error.kind() == ErrorKind::WouldBlock => return Passed::On,
+            Some(Err(_)) | None => 0,
+        };
         if read == 0 {
             stream.from = None;
             return Passed::On;
@@ -78,10 +97,13 @@ impl Pump {
         let allowed = read.min(usize::try_from(self.left).unwrap_or(usize::MAX));
         self.left -= allowed as u64;
         stream.waiting.extend(buffer.iter().take(allowed));
-        if stream.has_room() {
-            stream.write();
-        }
-        if allowed < read { Passed::Full } else { Passed::On }
+        let passed = if stream.has_room() { stream.write() } else { Passed::On };
+        if allowed < read { Passed::Full } else { passed }
+    }
+
+    /// Lets go of the terminals.
+    pub(crate) fn hang_up(&mut self) {
+        self.streams.retain(|stream| !stream.terminal);
     }
 
     /// Passes on what is left after everything inside has ended; `false` where nobody took it until `deadline`, or
@@ -122,7 +144,7 @@ impl Stream {
             Some(file) => file,
             None => fd::dup_cloexec(own)?,
         };
-        Ok(Self { from: Some(from.into()), to: to.into(), waiting: Vec::new() })
+        Ok(Self { from: Some(from.into()), to: to.into(), waiting: Vec::new(), terminal: false })
     }
 
     fn item(&self) -> Option<PollItem<'_>> {
@@ -137,11 +159,20 @@ impl Stream {
         poll(&mut item, Some(Duration::ZERO)).is_ok_and(|ready| ready > 0)
     }
 
-    fn write(&mut self) {
-        if self.to.write_all(&self.waiting).is_err() {
-            // Whoever read our output is gone; the workload shall see that as a broken pipe of its own.
-            self.from = None;
+    /// A pipe takes all of it at once; a terminal, which does not wait, what it has room for.
+    fn write(&mut self) -> Passed {
+        match self.to.write(&self.waiting) {
+            Ok(written) => drop(self.waiting.drain(..written)),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(_) => {
+                // Whoever read our output is gone; the workload shall see that as a broken pipe of its own.
+                self.from = None;
+                self.waiting.clear();
+                if self.terminal {
+                    return Passed::Gone;
+                }
+            }
         }
-        self.waiting.clear();
+        Passed::On
     }
 }

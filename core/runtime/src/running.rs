@@ -1,5 +1,7 @@
 //! A running workload: signals, time limits, output and watchers, until it ends.
 
+mod forward;
+
 use crate::entries::Entries;
 use crate::error::Trouble;
 use crate::launch::{Failed, Launch};
@@ -98,6 +100,8 @@ impl Running {
         // What is left inside ends now, so that nothing holds the pipes open.
         self.launch.kill_all();
         self.drain();
+        // Whatever is said from here on is said in the caller's own mode.
+        self.launch.terminal = None;
         self.sample(true);
         let finished = self.launch.finish();
         self.launch.mark("run");
@@ -121,6 +125,9 @@ impl Running {
             None => settings.timeout.and_then(|timeout| self.released.checked_add(timeout)),
         };
         let limit = settings.output_limit.unwrap_or_default();
+        if let Some(terminal) = &self.launch.terminal {
+            terminal.last_output();
+        }
         let Some(pump) = &mut self.launch.pump else { return };
         match pump.drain(deadline, self.launch.signals.as_ref()) {
             Ok((passed, all)) => {
@@ -167,6 +174,7 @@ impl Running {
         items.extend(self.launch.signals.as_ref().map(|s| (Source::Signal, PollItem::read(s.as_fd()))));
         let outputs = self.launch.pump.iter().flat_map(crate::pump::Pump::items);
         items.extend(outputs.map(|(index, item)| (Source::Output(index), item)));
+        items.extend(self.launch.terminal.iter().filter_map(|t| Some((Source::Typed, t.item()?))));
         for (index, number) in self.watched.iter().copied() {
             let watched = fd::borrow(number).map_err(|e| {
                 let name = self.launch.plan.isolators.get(index).map(|isolator| isolator.name.as_str());
@@ -192,12 +200,11 @@ impl Running {
             Source::Channel => self.read_channel().map(|()| Seen::Nothing),
             Source::Signal => self.forward().map(|()| Seen::Nothing),
             Source::Output(index) => {
-                if let Some(pump) = &mut self.launch.pump
-                    && pump.pass(index) == Passed::Full
-                {
-                    let limit = self.launch.plan.process.output_limit.unwrap_or_default();
-                    self.reach(Reached::Output(limit));
-                }
+                self.output(index);
+                Ok(Seen::Nothing)
+            }
+            Source::Typed => {
+                self.typed();
                 Ok(Seen::Nothing)
             }
             Source::Watched(index, fd) => {
@@ -245,29 +252,6 @@ impl Running {
         Ok(())
     }
 
-    /// Passes a signal on. One from the terminal reached the workload by itself: it is in the same group.
-    fn forward(&mut self) -> Result<(), Trouble> {
-        let Some(signals) = &self.launch.signals else { return Ok(()) };
-        let received = signals.read().map_err(|e| Trouble::call("signals could not be read", &e))?;
-        let Some(received) = received else { return Ok(()) };
-        if !received.from_kernel {
-            self.tell(received.signal);
-        }
-        if received.signal == signal::SIGTSTP {
-            // We stop as the caller's job; SIGCONT wakes us, and goes on to the workload like any other.
-            process::kill(process::getpid(), signal::SIGSTOP).ok();
-        }
-        Ok(())
-    }
-
-    /// Sends a signal to the workload's own process; it may have ended, and then there is nobody to tell.
-    fn tell(&self, number: i32) {
-        let workload = self.launch.born.as_ref().and_then(|born| born.workload.as_ref());
-        if let Some(workload) = workload {
-            process::pidfd_send_signal(workload, number).ok();
-        }
-    }
-
     fn next_look(&self) -> Option<Duration> {
         let settings = &self.launch.plan.process;
         let elapsed = self.released.elapsed();
@@ -276,7 +260,8 @@ impl Running {
         let cpu = settings.cpu_time.filter(|_| self.ending.is_none()).map(|_| CPU_TICK);
         let settle = (!self.settled).then(|| SETTLED.saturating_sub(elapsed));
         let sample = self.sampler.next().map(|at| at.saturating_sub(elapsed));
-        [ending, wall, cpu, settle, sample].into_iter().flatten().min()
+        let typed = self.launch.terminal.as_ref().and_then(crate::terminal::Proxy::next);
+        [ending, wall, cpu, settle, sample, typed].into_iter().flatten().min()
     }
 
     fn check_limits(&mut self) {
@@ -380,6 +365,7 @@ enum Source {
     Channel,
     Signal,
     Output(usize),
+    Typed,
     Watched(usize, i32),
 }
 
@@ -391,7 +377,7 @@ fn wait_for(items: Vec<(Source, PollItem<'_>)>, timeout: Option<Duration>) -> Re
     // A failed execve must be known before the end that follows it.
     ready.sort_by_key(|source| match source {
         Source::Channel => 0,
-        Source::Output(_) | Source::Watched(..) | Source::Signal => 1,
+        Source::Output(_) | Source::Typed | Source::Watched(..) | Source::Signal => 1,
         Source::Death => 2,
         Source::Process => 3,
     });

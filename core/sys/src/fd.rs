@@ -96,6 +96,12 @@ impl FileFacts {
         self.kind() == libc::S_IFCHR
     }
 
+    /// Says whether another program may sit at the other end: a pipe or a socket.
+    #[must_use]
+    pub fn is_pipe(&self) -> bool {
+        matches!(self.kind(), libc::S_IFIFO | libc::S_IFSOCK)
+    }
+
     /// Gives major and minor number, of a device node.
     #[must_use]
     pub fn device(&self) -> (u32, u32) {

@@ -14,6 +14,7 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, Signal, sigaction};
 
 use crate::error::{Error, OrCall, Result};
 use crate::signal::{self, SigSet};
+use crate::terminal;
 
 /// The longest message in bytes; a longer one is cut.
 const ROOM: usize = 1024;
@@ -70,6 +71,8 @@ impl Last {
             *byte = slot.load(Ordering::Relaxed);
         }
         let length = self.length.load(Ordering::Relaxed).min(ROOM);
+        // Nobody else will: no destructor runs.
+        terminal::put_back();
         // SAFETY: the text is at least that long, and write is async-signal-safe; upheld by `min` and signal-safety(7); else it reads past the array.
         unsafe { libc::write(2, text.as_ptr().cast(), length) };
         // SAFETY: _exit is async-signal-safe and never returns; upheld by signal-safety(7); else foreign code goes on.

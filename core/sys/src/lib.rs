@@ -36,6 +36,7 @@ pub mod procfs;
 mod raw;
 pub mod seccomp;
 pub mod signal;
+pub mod terminal;
 pub mod trust;
 pub mod xattr;
 

@@ -131,6 +131,22 @@ impl ProcPid {
         })
     }
 
+    /// Says whether the process neither catches nor ignores a signal, so that the kernel does with it what it does.
+    ///
+    /// Fails: EPROTO when a line is missing. proc_pid_status(5).
+    pub fn leaves_to_kernel(&self, signal: i32) -> Result<bool> {
+        let text = self.read("status")?;
+        let set = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|set| u64::from_str_radix(set.trim_start_matches(':').trim(), 16).ok())
+        };
+        let (Some(ignored), Some(caught)) = (set("SigIgn"), set("SigCgt")) else {
+            return Err(Error::new(Errno::EPROTO, format!("read(\"/proc/{}/status\")", self.pid)));
+        };
+        let bit = u32::try_from(signal - 1).ok().and_then(|bit| 1_u64.checked_shl(bit)).unwrap_or(0);
+        Ok((ignored | caught) & bit == 0)
+    }
+
     /// Reads device and inode of a namespace of the process, such as `net` or `pid_for_children`.
     ///
     /// Needs: ptrace access. Fails: ENOENT for a kind that the kernel does not have. namespaces(7).

@@ -14,7 +14,7 @@ pub(super) const EVERY: Duration = Duration::from_secs(1);
 pub(super) fn watcher() -> Watcher {
     let mut last = Sample { at_ms: 0, figures: BTreeMap::new() };
     Box::new(move |sample| {
-        out::stderr(&line(&last, sample));
+        out::meanwhile(&line(&last, sample));
         last = sample.clone();
     })
 }

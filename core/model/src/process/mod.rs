@@ -54,7 +54,7 @@ crate::layered! {
         pub output_limit: Option<At<Size>>,
         /// Whether palisade's own init is pid 1; by default where there is a pid namespace.
         pub init: Option<At<bool>>,
-        /// The terminal; `Inherit` is all there is in this version.
+        /// Whether it shares the caller's terminal or has one of its own.
         pub terminal: Option<At<Terminal>>,
         /// File descriptors from 3 on that it keeps; all others are closed.
         pub keep_fds: Vec<At<Fd>>,

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use serde::de::{self, EnumAccess, VariantAccess as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::units::{AbsPath, Id, Unit, UnitError, UnitVisitor};
@@ -79,50 +78,11 @@ pub enum Output {
 }
 
 /// The terminal of the workload.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Terminal {
     /// The one that palisade was started on.
     #[default]
     Inherit,
-}
-
-/// A bare name, whatever it is.
-struct Ident(String);
-
-impl<'de> Deserialize<'de> for Ident {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Any;
-        impl Visitor<'_> for Any {
-            type Value = Ident;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a name")
-            }
-            fn visit_str<E: de::Error>(self, name: &str) -> Result<Ident, E> {
-                Ok(Ident(name.to_owned()))
-            }
-        }
-        from.deserialize_identifier(Any)
-    }
-}
-
-/// Any other value is one that this version cannot give, and must not be ignored.
-impl<'de> Deserialize<'de> for Terminal {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Name;
-        impl<'de> Visitor<'de> for Name {
-            type Value = Terminal;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("`Inherit`")
-            }
-            fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<Terminal, A::Error> {
-                let (Ident(name), value) = data.variant()?;
-                if name == "Inherit" {
-                    value.unit_variant()?;
-                    return Ok(Terminal::Inherit);
-                }
-                Err(de::Error::custom("terminal: is not available in this version\nremove the line"))
-            }
-        }
-        from.deserialize_enum("Terminal", &["Inherit"], Name)
-    }
+    /// One of its own, in a session of its own; palisade passes on what is typed and what is shown.
+    New,
 }

@@ -2,6 +2,7 @@
 
 mod actions;
 mod steps;
+pub(crate) mod terminal;
 
 use crate::error::{Kind, Trouble};
 use crate::workload::Workload;
@@ -49,6 +50,7 @@ pub(crate) struct Settings {
     pub(crate) grace: Option<Duration>,
     pub(crate) output_limit: Option<u64>,
     pub(crate) stdio: Stdio,
+    pub(crate) terminal: terminal::Wanted,
 }
 
 impl Settings {
@@ -72,6 +74,7 @@ impl Settings {
             grace: process.grace.map(|time| time.0),
             output_limit: process.output_limit.map(|size| size.0),
             stdio: Stdio::default(),
+            terminal: terminal::Wanted::new(process),
         })
     }
 

@@ -1,7 +1,8 @@
 //! Which steps the process section asks for.
 
 use super::actions::{Affinity, Become, Directory, InstallStdio, Nice, OomScore, OpenStdio, RaiseLimit, Umask};
-use super::{Ids, Stdio};
+use super::terminal::Wanted;
+use super::{Ids, Settings, Stdio};
 use crate::plan::CORE;
 use palisade_abi::seam::RawIsolator;
 use palisade_abi::wrap;
@@ -12,14 +13,16 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 /// palisade's own steps, behind the same seam as any plugin's.
-pub(crate) fn isolator(process: Process, ids: Ids, stdio: Stdio) -> RawIsolator {
-    wrap::isolator(Box::new(Own { process, ids, stdio }))
+pub(crate) fn isolator(process: Process, ids: Ids, settings: &Settings) -> RawIsolator {
+    let (stdio, terminal) = (Rc::clone(&settings.stdio), settings.terminal.clone());
+    wrap::isolator(Box::new(Own { process, ids, stdio, terminal }))
 }
 
 struct Own {
     process: Process,
     ids: Ids,
     stdio: Stdio,
+    terminal: Wanted,
 }
 
 impl Isolator for Own {
@@ -28,6 +31,7 @@ impl Isolator for Own {
         steps.extend(self.on_host());
         steps.push(self.directory(host));
         steps.extend(self.streams());
+        steps.extend(self.terminal.steps());
         steps.extend(self.attributes());
         steps.extend(self.identity(host));
         Ok(steps)

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use palisade_sys::guard::{deadline, exit_guard};
 use palisade_sys::process::{self, Ended};
 use palisade_sys::signal::{self, SigSet};
+use palisade_sys::terminal::{self, Mode, Raw};
 
 use crate::help::{self, good, run};
 use crate::runner::cases;
@@ -16,6 +17,7 @@ cases![
     exit_ends_with_the_message,
     exit_is_normal_afterwards_and_beforehand,
     a_long_message_is_cut_and_still_said,
+    a_raw_terminal_has_its_mode_back_where_no_destructor_runs,
 ];
 
 const SOON: Duration = Duration::from_millis(150);
@@ -111,4 +113,28 @@ fn a_long_message_is_cut_and_still_said() {
     });
     assert_eq!(out.ended, Ended::Exited(98));
     assert!(out.said.len() > 500 && out.said.trim_end().bytes().all(|byte| byte == b'x'), "{}", out.said);
+}
+
+fn a_raw_terminal_has_its_mode_back_where_no_destructor_runs() {
+    let (_master, slave) = terminal::open_pair().unwrap();
+    let before = Mode::of(&slave).unwrap();
+    let hangs = run(0, || {
+        let _raw = Raw::enter(&slave).unwrap();
+        let _guard = deadline(SOON, "it hangs", 93).unwrap();
+        std::thread::sleep(LONG);
+    });
+    assert_eq!((hangs.ended, Mode::of(&slave).unwrap()), (Ended::Exited(93), before.clone()));
+    let exits = run(0, || {
+        let _raw = Raw::enter(&slave).unwrap();
+        let _guard = exit_guard("it exits", 94).unwrap();
+        std::process::exit(0);
+    });
+    assert_eq!((exits.ended, Mode::of(&slave).unwrap()), (Ended::Exited(94), before.clone()));
+    // The twin: an end that nobody guards leaves it raw.
+    let leaves = run(0, || {
+        std::mem::forget(Raw::enter(&slave).unwrap());
+        process::exit_now(0);
+    });
+    assert_eq!(leaves.ended, Ended::Exited(0));
+    assert_ne!(Mode::of(&slave).unwrap(), before);
 }
