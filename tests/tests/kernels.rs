@@ -104,6 +104,12 @@ fn tried(name: &str, group: Option<&Group>) -> Option<bool> {
             let copy = mount::open_tree_clone(fd::CWD, "/usr", false).ok()?;
             implemented(mount::set_attr(&copy, true, MountAttr::set(MountFlags::RO)))
         }
+        "overlays in a user namespace" => {
+            let scratch = palisade_tests::Scratch::new();
+            let sections = "\"namespaces\": (mount: New, user: AsNeeded), \"filesystem\": (entries: [System, Overlay(lower: \"/usr/bin\", at: \"/o\")])";
+            let policy = scratch.policy(&format!("Policy(version: 1, plugins: {{ {sections} }})"));
+            Some(Run::under(policy, ["true"]).who(palisade_tests::Who::User).ran().code == Some(0))
+        }
         "Landlock (ABI 1)" => abi(1),
         "rename between directories (ABI 2)" => abi(2),
         "truncation (ABI 3)" => abi(3),
