@@ -319,3 +319,42 @@ fn names_are_asked_for_where_the_network_is_the_hosts() {
         assert_eq!(run("Host"), format!("{hosts}{rest}"));
     }
 }
+
+/// Adds a key to a new session keyring, as a log-in does, and becomes the command.
+const LOG_IN: &str = "import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.syscall(KEYCTL, 1, None) > 0
+assert libc.syscall(ADD_KEY, b'user', b'palisade-test', b'secret', 6, -3) > 0
+os.execv(sys.argv[1], sys.argv[1:])";
+
+/// Looks for the key in the session keyring and reads it.
+const LOOK: &str = "import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+buffer = ctypes.create_string_buffer(64)
+key = libc.syscall(KEYCTL, 10, -3, b'user', b'palisade-test', 0)
+n = libc.syscall(KEYCTL, 11, key, buffer, 64) if key > 0 else -1
+print(buffer.raw[:n].decode() if n > 0 else 'none')";
+
+#[test]
+fn the_keys_of_the_callers_session_stay_outside() {
+    let _alone = alone();
+    let (keyctl, add_key) = if cfg!(target_arch = "x86_64") { ("250", "248") } else { ("219", "217") };
+    let numbered = |script: &str| script.replace("KEYCTL", keyctl).replace("ADD_KEY", add_key);
+    let (log_in, look) = (numbered(LOG_IN), numbered(LOOK));
+    for who in everybody("keyring") {
+        let scratch = Scratch::new();
+        let run = |keyring: &str| {
+            let policy = scratch.policy(&format!(
+                "Policy(version: 1, process: (env: Inherit, cwd: \"/\"), plugins: {{
+                    \"namespaces\": (user: AsNeeded, mount: New, pid: New), \"privileges\": ({keyring}),
+                }})"
+            ));
+            let run = Run::under(&policy, ["/usr/bin/python3", "-c", &look]).who(who);
+            run.behind(&["/usr/bin/python3", "-c", &log_in]).ran().code(0).stdout
+        };
+        assert_eq!(run("keyring: Inherit"), "secret\n");
+        assert_eq!(run("keyring_demand: Off"), "secret\n");
+        assert_eq!(run("keyring: New"), "none\n");
+        assert_eq!(run(""), "none\n");
+    }
+}
