@@ -94,6 +94,22 @@ impl Drop for Group {
     }
 }
 
+/// Whether an ordinary user can do this in an overlay at /o.
+fn overlaid(script: &str) -> bool {
+    let scratch = palisade_tests::Scratch::new();
+    let lower = scratch.path().join("lower");
+    scratch.file("lower/dir/file", "text");
+    if is_root() {
+        Run::bare(["chown", "-R", &palisade_tests::USER.to_string(), scratch.text()]).ran().code(0);
+    }
+    let overlay = format!("Overlay(lower: \"{}\", at: \"/o\")", lower.display());
+    let policy = scratch.policy(&format!(
+        "Policy(version: 1, process: (env: Inherit, cwd: \"/\"), plugins: {{
+            \"namespaces\": (mount: New, user: AsNeeded), \"filesystem\": (entries: [System, {overlay}]) }})"
+    ));
+    Run::under(policy, ["sh", "-c", script]).who(palisade_tests::Who::User).ran().code == Some(0)
+}
+
 /// Whether this kernel has it; `None` where that cannot be tried here.
 fn tried(name: &str, group: Option<&Group>) -> Option<bool> {
     let abi = |wanted: u32| landlock::abi_version().ok().map_or(Some(false), |abi| Some(abi >= wanted));
@@ -104,6 +120,8 @@ fn tried(name: &str, group: Option<&Group>) -> Option<bool> {
             let copy = mount::open_tree_clone(fd::CWD, "/usr", false).ok()?;
             implemented(mount::set_attr(&copy, true, MountAttr::set(MountFlags::RO)))
         }
+        "overlays in a user namespace" => Some(overlaid("true")),
+        "removing a directory from an overlay that is discarded, in a user namespace" => Some(overlaid("rm -r /o/dir")),
         "Landlock (ABI 1)" => abi(1),
         "rename between directories (ABI 2)" => abi(2),
         "truncation (ABI 3)" => abi(3),

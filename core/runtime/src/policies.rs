@@ -14,13 +14,26 @@ use std::path::{Path, PathBuf};
 
 /// The policies that ship: data, compiled in, so that they are there wherever the program is.
 pub const SHIPPED: &[(&str, &str)] = &[
+    ("agent-shell", include_str!("../../../policies/agent-shell.ron")),
+    ("archive-extract", include_str!("../../../policies/archive-extract.ron")),
     ("base", include_str!("../../../policies/base.ron")),
     ("build", include_str!("../../../policies/build.ron")),
+    ("cargo-build", include_str!("../../../policies/cargo-build.ron")),
+    ("ci-job", include_str!("../../../policies/ci-job.ron")),
+    ("code-interpreter", include_str!("../../../policies/code-interpreter.ron")),
+    ("compile-c", include_str!("../../../policies/compile-c.ron")),
+    ("container", include_str!("../../../policies/container.ron")),
     ("default", include_str!("../../../policies/default.ron")),
+    ("fuzz-target", include_str!("../../../policies/fuzz-target.ron")),
     ("judge", include_str!("../../../policies/judge.ron")),
+    ("judge-compile", include_str!("../../../policies/judge-compile.ron")),
+    ("judge-run", include_str!("../../../policies/judge-run.ron")),
+    ("media-convert", include_str!("../../../policies/media-convert.ron")),
     ("observe", include_str!("../../../policies/observe.ron")),
     ("offline", include_str!("../../../policies/offline.ron")),
+    ("parse-document", include_str!("../../../policies/parse-document.ron")),
     ("untrusted", include_str!("../../../policies/untrusted.ron")),
+    ("untrusted-binary", include_str!("../../../policies/untrusted-binary.ron")),
 ];
 
 /// Longer than any policy: what is larger is not read.

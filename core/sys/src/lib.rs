@@ -24,6 +24,7 @@ pub mod host;
 pub mod ids;
 mod image;
 mod init_filter;
+pub mod keys;
 pub mod landlock;
 pub mod limits;
 pub mod memory;

@@ -166,6 +166,19 @@ pub fn pivot_root_into(new_root: impl AsFd) -> Result<()> {
     chdir("/")
 }
 
+/// Detaches the mount that a descriptor is the root of, with all below it; of several on it the uppermost.
+///
+/// The working directory is `/` afterwards. Needs: CAP_SYS_ADMIN in the mount namespace's user namespace. Fails:
+/// EINVAL when the descriptor is no mount's root or the mount is locked.
+/// umount2(2).
+pub fn detach(mount: impl AsFd) -> Result<()> {
+    let mount = mount.as_fd();
+    let shown = raw::show_fd(mount);
+    nix::unistd::fchdir(mount).or_call(|| format!("fchdir({shown})"))?;
+    nix::mount::umount2(".", MntFlags::MNT_DETACH).or_call(|| format!("umount2(\".\", MNT_DETACH) in {shown}"))?;
+    chdir("/")
+}
+
 /// Changes the working directory.
 ///
 /// Fails: EACCES, ENOENT, ENOTDIR. chdir(2).

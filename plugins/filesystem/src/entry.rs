@@ -8,12 +8,17 @@ use ron::value::RawValue;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
+use crate::form::{Form, after_space, form};
+use crate::grants::Language;
+use crate::overlay::{Overlay, Upper};
+
 /// One entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
     System,
     Bind(Bind),
     Tmpfs(Tmpfs),
+    Overlay(Overlay),
     Proc(Proc),
     Dev(Dev),
     Symlink { target: Text, at: AbsPath },
@@ -21,6 +26,9 @@ pub(crate) enum Entry {
     File { path: AbsPath, content: Text, mode: u32 },
     Mask(AbsPath),
     Cgroup(AbsPath),
+    Toolchain { language: Language, optional: bool },
+    Git { repo: AbsPath, optional: bool },
+    SshAgent { optional: bool },
 }
 
 /// A file or directory of the host.
@@ -90,12 +98,14 @@ enum Bare {
     Proc,
     Dev,
     Cgroup,
+    SshAgent,
 }
 
 #[derive(Deserialize)]
 enum Positional {
     Bind(AbsPath),
     Tmpfs(AbsPath),
+    Overlay(AbsPath),
     Proc(AbsPath),
     Dev(AbsPath),
     Symlink(Text, AbsPath),
@@ -103,6 +113,8 @@ enum Positional {
     File(AbsPath, Text),
     Mask(AbsPath),
     Cgroup(AbsPath),
+    Toolchain(Language),
+    Git(AbsPath),
 }
 
 #[derive(Deserialize)]
@@ -158,6 +170,17 @@ enum Named {
         #[serde(default = "tmpfs_size")]
         shm: Size,
     },
+    Overlay {
+        lower: AbsPath,
+        #[serde(default)]
+        at: Option<AbsPath>,
+        #[serde(default)]
+        upper: Upper,
+        #[serde(default)]
+        size: Option<Size>,
+        #[serde(default)]
+        inodes: Option<u32>,
+    },
     Symlink {
         target: Text,
         at: AbsPath,
@@ -179,6 +202,19 @@ enum Named {
     Cgroup {
         #[serde(default)]
         path: Option<AbsPath>,
+    },
+    Toolchain {
+        language: Language,
+        #[serde(default)]
+        optional: bool,
+    },
+    Git {
+        repo: AbsPath,
+        #[serde(default)]
+        optional: bool,
+    },
+    SshAgent {
+        optional: bool,
     },
 }
 
@@ -229,6 +265,7 @@ fn from_bare<E: serde::de::Error>(bare: &Bare) -> Result<Entry, E> {
         Bare::System => Entry::System,
         Bare::Proc => Entry::proc(known("/proc")?),
         Bare::Dev => Entry::dev(known("/dev")?),
+        Bare::SshAgent => Entry::SshAgent { optional: false },
         Bare::Cgroup => Entry::Cgroup(known("/sys/fs/cgroup")?),
     })
 }
@@ -238,6 +275,7 @@ impl From<Positional> for Entry {
         match positional {
             Positional::Bind(from) => Self::bind(from),
             Positional::Tmpfs(path) => Self::tmpfs(path),
+            Positional::Overlay(lower) => Self::Overlay(Overlay::discarded(lower)),
             Positional::Proc(path) => Self::proc(path),
             Positional::Dev(path) => Self::dev(path),
             Positional::Symlink(target, at) => Self::Symlink { target, at },
@@ -245,6 +283,8 @@ impl From<Positional> for Entry {
             Positional::File(path, content) => Self::File { path, content, mode: 0o644 },
             Positional::Mask(path) => Self::Mask(path),
             Positional::Cgroup(path) => Self::Cgroup(path),
+            Positional::Toolchain(language) => Self::Toolchain { language, optional: false },
+            Positional::Git(repo) => Self::Git { repo, optional: false },
         }
     }
 }
@@ -275,48 +315,37 @@ fn from_named<E: serde::de::Error>(named: Named) -> Result<Entry, E> {
             let path = path.map_or_else(|| known("/dev"), Ok)?;
             Entry::Dev(Dev { path, tty, pts, shm: shm.0 })
         }
+        Named::Overlay { lower, at, upper, size, inodes } => {
+            let plain = Overlay { at: at.unwrap_or_else(|| lower.clone()), ..Overlay::discarded(lower) };
+            Entry::Overlay(plain.with(upper, size, inodes).map_err(E::custom)?)
+        }
         Named::Symlink { target, at } => Entry::Symlink { target, at },
         Named::Dir { path, mode } => Entry::Dir { path, mode: bits(mode, 0o755) },
         Named::File { path, content, mode } => Entry::File { path, content, mode: bits(mode, 0o644) },
         Named::Mask { path } => Entry::Mask(path),
+        Named::Toolchain { language, optional } => Entry::Toolchain { language, optional },
+        Named::Git { repo, optional } => Entry::Git { repo, optional },
+        Named::SshAgent { optional } => Entry::SshAgent { optional },
         Named::Cgroup { path } => Entry::Cgroup(path.map_or_else(|| known("/sys/fs/cgroup"), Ok)?),
     })
 }
 
-const NAMES: [&str; 10] = ["System", "Bind", "Tmpfs", "Proc", "Dev", "Symlink", "Dir", "File", "Mask", "Cgroup"];
-
-enum Form {
-    Bare,
-    Positional,
-    Named,
-}
-
-/// Tells the form: nothing behind the name, a string first, or a name first.
-fn form(text: &str) -> (&str, Form) {
-    let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
-    let (name, rest) = text.split_at(end);
-    let inside = after_space(rest).strip_prefix('(').map(after_space);
-    let form = match inside {
-        None => Form::Bare,
-        Some(inside) if inside.starts_with(['"', ')']) || inside.starts_with("r\"") || inside.starts_with("r#") => {
-            Form::Positional
-        }
-        Some(_) => Form::Named,
-    };
-    (name, form)
-}
-
-/// Skips white space and comments.
-fn after_space(text: &str) -> &str {
-    let text = text.trim_start();
-    if let Some(comment) = text.strip_prefix("//") {
-        return after_space(comment.split_once('\n').map_or("", |(_, rest)| rest));
-    }
-    match text.strip_prefix("/*").and_then(|comment| comment.split_once("*/")) {
-        Some((_, rest)) => after_space(rest),
-        None => text,
-    }
-}
+const NAMES: [&str; 14] = [
+    "System",
+    "Bind",
+    "Tmpfs",
+    "Overlay",
+    "Toolchain",
+    "Git",
+    "SshAgent",
+    "Proc",
+    "Dev",
+    "Symlink",
+    "Dir",
+    "File",
+    "Mask",
+    "Cgroup",
+];
 
 impl<'de> Deserialize<'de> for Entry {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -329,10 +358,11 @@ impl<'de> Deserialize<'de> for Entry {
         // Read through `At`, so that an error inside keeps its own line and column.
         let mut inner = ron::Deserializer::from_str_with_options(text, &options).map_err(D::Error::custom)?;
         match (form, name) {
-            (Form::Bare, "System" | "Proc" | "Dev" | "Cgroup") => {
+            (Form::Bare, "System" | "Proc" | "Dev" | "Cgroup" | "SshAgent") => {
                 from_bare(&At::<Bare>::deserialize(&mut inner).map_err(D::Error::custom)?.value)
             }
             (_, "System") => Err(D::Error::custom("`System` takes nothing in parentheses")),
+            (Form::Bare, "Toolchain") => Err(D::Error::custom("`Toolchain` needs a language: Toolchain(Rust)")),
             (Form::Bare, _) => Err(D::Error::custom(format!("`{name}` needs a path: {name}(\"/path\")"))),
             (Form::Positional, _) => {
                 Ok(At::<Positional>::deserialize(&mut inner).map_err(D::Error::custom)?.value.into())
@@ -374,6 +404,13 @@ mod tests {
             read("Tmpfs(\"/tmp\")"),
             read("Tmpfs(path: \"/tmp\", size: \"64MiB\", inodes: 65536, mode: \"1777\")")
         );
+        assert_eq!(
+            read("Overlay(\"/usr\")"),
+            read("Overlay(lower: \"/usr\", at: \"/usr\", upper: Discard, size: \"64MiB\", inodes: 65536)")
+        );
+        assert_eq!(read("Toolchain( /* tools */ Rust )"), read("Toolchain(language: Rust, optional: false)"));
+        assert_eq!(read("SshAgent"), read("SshAgent(optional: false)"));
+        assert_eq!(read("Git(\"/r\")"), read("Git(repo: \"/r\")"));
         assert_eq!(read("Mask(\"/a\")"), Ok(Entry::Mask(path("/a"))));
         assert_eq!(read("Dir( // why\n \"/a\")"), Ok(Entry::Dir { path: path("/a"), mode: 0o755 }));
         assert_eq!(read("System"), Ok(Entry::System));
@@ -391,9 +428,19 @@ mod tests {
             ("Systm", "Systm", "Systm"),
             ("System(\"/x\")", "takes nothing", "(\"/x\")"),
             ("Bind", "needs a path", "Bind"),
+            ("Toolchain", "needs a language", "Toolchain"),
+            ("Toolchain(Perl)", "Perl", "Perl"),
+            ("SshAgent(\"/x\")", "SshAgent", "SshAgent"),
             ("Bind(from: \"/src\", mod: ReadWrite)", "mod", "mod"),
             ("Bind(from: \"src\")", "absolute", "\"src\""),
             ("Tmpfs(path: \"/tmp\", size: \"0\")", "above 0", "(path: \"/tmp\", size: \"0\")"),
+            ("Overlay(lower: \"/usr\", size: \"0\")", "above 0", "(lower: \"/usr\", size: \"0\")"),
+            ("Overlay(lower: \"/a\", upper: Keep(\"b\"))", "absolute", "\"b\""),
+            (
+                "Overlay(lower: \"/a\", upper: Keep(\"/b\"), inodes: 9)",
+                "its disk alone",
+                "(lower: \"/a\", upper: Keep(\"/b\"), inodes: 9)",
+            ),
             ("Proc(mask: [\"../x\"])", "no name below", "(mask: [\"../x\"])"),
         ] {
             let (message, at) = read(entry).unwrap_err();

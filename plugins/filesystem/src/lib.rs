@@ -14,9 +14,12 @@
 //! |---|---|
 //! | `config` | the section of a policy |
 //! | `entry` | one entry, in each form that it may be written in |
+//! | `form` | which of them it is |
 //! | `tree` | the view while it is planned: what lies where, and who may make names there |
 //! | `source` | what is bound: found, and no link of a stranger followed |
 //! | `op` | one thing to do, and what must then be seen |
+//! | `grants` | tool chains, repositories and the SSH agent, as this host has them |
+//! | `overlay` | copy-on-write over a tree of the host |
 //! | `planner` | entries become steps |
 //! | `system` | the host's system directories and the few files of /etc that programs need |
 //! | `kernel` | /proc, its masks, and /dev |
@@ -29,9 +32,12 @@
 mod config;
 mod entry;
 mod error;
+mod form;
+mod grants;
 mod kernel;
 mod mounts;
 mod op;
+mod overlay;
 mod planner;
 mod probe;
 mod source;

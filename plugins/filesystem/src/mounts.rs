@@ -69,18 +69,21 @@ pub(crate) fn check(mounts: &[Mount], expected: &Expected) -> Result<String, Err
     if let Some(kind) = expected.kind.filter(|kind| *kind != found.kind) {
         return Err(Error::setup(format!("a {} is mounted on {path}, not a {kind}", found.kind)));
     }
+    // The limits of an overlay are those of the tmpfs that it lies on.
+    let below = || mounts.iter().find(|mount| mount.id == found.parent && mount.kind == "tmpfs");
+    let holder = if found.kind == "overlay" { below().unwrap_or(found) } else { found };
     let option = |name: &str| {
-        let value = found.options.split(',').find_map(|option| option.strip_prefix(name)?.strip_prefix('='))?;
+        let value = holder.options.split(',').find_map(|option| option.strip_prefix(name)?.strip_prefix('='))?;
         value.trim_end_matches('k').parse::<u64>().ok()
     };
     if let Some(size) = expected.size {
         let given = option("size").map(|kib| kib.saturating_mul(1024));
         if !given.is_some_and(|given| given >= size && given - size < LARGEST_PAGE) {
-            return Err(Error::setup(format!("{path} has the options {}, not a size of {size} bytes", found.options)));
+            return Err(Error::setup(format!("{path} has the options {}, not a size of {size} bytes", holder.options)));
         }
     }
     if expected.inodes.is_some() && option("nr_inodes") != expected.inodes {
-        return Err(Error::setup(format!("{path} has the options {}: the number of inodes differs", found.options)));
+        return Err(Error::setup(format!("{path} has the options {}: the number of inodes differs", holder.options)));
     }
     Ok(format!("{path} {}", found.flags))
 }
@@ -128,6 +131,7 @@ fn magic_of(kind: &str) -> Option<i64> {
         "tmpfs" => Some(0x0102_1994),
         "proc" => Some(0x9fa0),
         "devpts" => Some(0x1cd1),
+        "overlay" => Some(0x794c_7630),
         _ => None,
     }
 }

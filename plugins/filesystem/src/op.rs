@@ -5,6 +5,7 @@ use std::fmt;
 
 use palisade_sys::mount::MountFlags;
 
+use crate::overlay::Layer;
 use crate::tree::Target;
 
 /// One thing to do.
@@ -30,6 +31,8 @@ pub(crate) enum Op {
     Freeze { path: String },
     /// Attaches a new cgroup2, if it shows no other cgroup than this process's own.
     OwnCgroup { fs: Fresh, target: Target },
+    /// Makes an overlay of a source, by its number, and what is written.
+    Overlay { lower: usize, upper: Layer, target: Target },
 }
 
 /// A file system that is made for the view.
@@ -72,6 +75,8 @@ pub(crate) enum Content {
     /// /etc/passwd and /etc/group for root, the workload's user and nobody, as the process is then.
     Passwd,
     Group,
+    /// /etc/resolv.conf: the host's where the network is the host's, else empty.
+    Resolver(Vec<u8>),
 }
 
 impl fmt::Debug for Content {
@@ -80,6 +85,7 @@ impl fmt::Debug for Content {
             Self::Bytes(bytes) => write!(f, "{} bytes", bytes.len()),
             Self::Passwd => f.write_str("passwd"),
             Self::Group => f.write_str("group"),
+            Self::Resolver(_) => f.write_str("resolv.conf"),
         }
     }
 }
@@ -88,15 +94,16 @@ impl Content {
     /// About how much it is, in bytes.
     pub(crate) fn len(&self) -> usize {
         match self {
-            Self::Bytes(bytes) => bytes.len(),
+            Self::Bytes(bytes) | Self::Resolver(bytes) => bytes.len(),
             Self::Passwd | Self::Group => 256,
         }
     }
 
-    /// The bytes, for a workload with these ids (uid, gid), which are asked for where they matter.
-    pub(crate) fn bytes(&self, ids: impl FnOnce() -> (u32, u32)) -> Cow<'_, [u8]> {
+    /// The bytes, for a workload with these ids (uid, gid) and this network, which are asked for where they matter.
+    pub(crate) fn bytes(&self, ids: impl FnOnce() -> (u32, u32), on_host: impl FnOnce() -> bool) -> Cow<'_, [u8]> {
         let (uid, gid) = match self {
             Self::Bytes(bytes) => return Cow::Borrowed(bytes),
+            Self::Resolver(bytes) => return if on_host() { Cow::Borrowed(bytes) } else { Cow::Borrowed(&[]) },
             Self::Passwd | Self::Group => ids(),
         };
         // Accounts that exist on every system, so that `id`, `ls -l` and programs that ask who they are have an answer.
@@ -151,10 +158,15 @@ mod tests {
 
     #[test]
     fn accounts_are_there_once() {
-        let text = |content: Content, id| String::from_utf8(content.bytes(|| (id, id)).into_owned()).unwrap();
+        let text = |content: Content, id| String::from_utf8(content.bytes(|| (id, id), || false).into_owned()).unwrap();
         assert_eq!(text(Content::Group, 7), "root:x:0:\nuser:x:7:\nnogroup:x:65534:\n");
         assert_eq!(text(Content::Group, 0), "root:x:0:\nnogroup:x:65534:\n");
         assert_eq!(text(Content::Passwd, 65534).lines().count(), 2);
+        let resolver = Content::Resolver(b"nameserver ::1".to_vec());
+        assert_eq!(
+            (text(resolver.clone(), 1), &*resolver.bytes(|| (1, 1), || true)),
+            (String::new(), &b"nameserver ::1"[..])
+        );
         assert!(text(Content::Passwd, 1000).contains("\nuser:x:1000:1000:"));
     }
 }

@@ -16,10 +16,11 @@ use crate::steps::{self, Doing, Item};
 use crate::tree::{Backing, Kind, Made, Tree, below};
 use crate::view::{Base, MASKED, View};
 
-const CAP_SYS_ADMIN: u32 = 21;
+pub(crate) const CAP_SYS_ADMIN: u32 = 21;
 const ROOT_SIZE: u64 = 16 << 20;
 const ROOT_INODES: u32 = 4096;
-const ROOT_FLAGS: MountFlags = MountFlags::NOSUID.with(MountFlags::NODEV);
+/// Of everything that the view makes.
+pub(crate) const ROOT_FLAGS: MountFlags = MountFlags::NOSUID.with(MountFlags::NODEV);
 
 /// The plugin, configured.
 pub(crate) struct Filesystem {
@@ -64,6 +65,8 @@ pub(crate) struct Planner<'a> {
     pub(crate) items: Vec<(Item, Option<Origin>)>,
     /// What the files in an empty root hold.
     pub(crate) bytes: usize,
+    /// What is done on the host before.
+    pub(crate) before: Vec<Step>,
     sources: Vec<Source>,
 }
 
@@ -80,6 +83,10 @@ impl Planner<'_> {
             Entry::System => return self.system(),
             Entry::Bind(bind) => return self.bind(bind, entry.origin),
             Entry::Tmpfs(tmpfs) => return self.tmpfs(tmpfs),
+            Entry::Overlay(overlay) => return self.overlay(overlay, entry.origin),
+            Entry::Toolchain { language, optional } => return self.toolchain(*language, *optional, entry.origin),
+            Entry::Git { repo, optional } => return self.git(repo, *optional, entry.origin),
+            Entry::SshAgent { optional } => return self.ssh_agent(*optional, entry.origin),
             Entry::Proc(proc) => return self.proc(proc),
             Entry::Dev(dev) => return self.dev(dev),
             Entry::Mask(path) => return self.mask(path.as_str()),
@@ -109,7 +116,8 @@ impl Planner<'_> {
         })
     }
 
-    fn bind(&mut self, bind: &Bind, origin: Option<Origin>) -> Result<Item, Error> {
+    /// A file or directory of the host.
+    pub(crate) fn bind(&mut self, bind: &Bind, origin: Option<Origin>) -> Result<Item, Error> {
         let access = if bind.write { "read-write" } else { "read-only" };
         let to = if bind.to == bind.from { String::new() } else { format!(" at {}", bind.to) };
         let mut flags = MountFlags::NONE;
@@ -226,7 +234,7 @@ impl Filesystem {
         let items = uncovered(planner.items);
         let view = Rc::new(View::new(base, planner.sources, freeze, host)?);
         let origin = self.config.root.as_ref().and_then(|root| root.origin);
-        let mut steps = Vec::new();
+        let mut steps = planner.before;
         if !witnessed && count > 0 {
             steps.push(steps::open(&view, count).origin(origin));
         }
@@ -279,6 +287,7 @@ impl Isolator for Filesystem {
             attributes_reach_below: host.kernel()? >= (5, 12),
             items: Vec::new(),
             bytes: 0,
+            before: Vec::new(),
             sources: Vec::new(),
         };
         let (base, root_item) = self.base(&mut planner)?;

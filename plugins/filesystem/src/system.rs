@@ -51,9 +51,20 @@ const ETC: [&str; 18] = [
 /// A file up to this size is copied; a larger one is bound.
 const COPIED: u64 = 128 << 10;
 
+/// /etc/machine-id: there, as some programs do not start without, and the same everywhere. machine-id(5).
+const MACHINE_ID: &[u8] = b"00000000000000000000000000000000\n";
+
 const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n";
 
 const FLAGS: MountFlags = MountFlags::RO.with(MountFlags::NOSUID).with(MountFlags::NODEV);
+
+/// Where the host asks for names; often a link to what a daemon writes below /run.
+fn resolver() -> Vec<u8> {
+    let path = Path::new("/etc/resolv.conf");
+    let readable = |facts: &std::fs::Metadata| facts.len() <= COPIED && facts.permissions().mode() & 0o004 != 0;
+    let found = std::fs::metadata(path).ok().filter(|facts| facts.is_file() && readable(facts));
+    found.and_then(|_| std::fs::read(path).ok()).unwrap_or_default()
+}
 
 impl Planner<'_> {
     /// The host's system directories.
@@ -97,9 +108,14 @@ impl Planner<'_> {
         for name in ETC {
             self.show(&format!("/etc/{name}"), item)?;
         }
-        let hosts = Content::Bytes(HOSTS.as_bytes().to_vec());
-        for (path, content) in [("/etc/passwd", Content::Passwd), ("/etc/group", Content::Group), ("/etc/hosts", hosts)]
-        {
+        let own = [
+            ("/etc/passwd", Content::Passwd),
+            ("/etc/group", Content::Group),
+            ("/etc/hosts", Content::Bytes(HOSTS.as_bytes().to_vec())),
+            ("/etc/machine-id", Content::Bytes(MACHINE_ID.to_vec())),
+            ("/etc/resolv.conf", Content::Resolver(resolver())),
+        ];
+        for (path, content) in own {
             self.file(path, 0o644, content, &mut item.ops)?;
         }
         Ok(())

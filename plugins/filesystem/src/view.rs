@@ -47,6 +47,8 @@ pub(crate) struct View {
     launcher: (u64, u64),
     /// Its own cgroup namespace, which shows all cgroups.
     launcher_cgroup: Option<(u64, u64)>,
+    launcher_user: (u64, u64),
+    launcher_net: Option<(u64, u64)>,
     state: RefCell<State>,
     seen: RefCell<Option<(i32, Rc<Vec<Mount>>)>>,
 }
@@ -76,6 +78,8 @@ impl View {
             ids: (host.workload_uid(), host.workload_gid()),
             launcher: own_namespace("mnt")?,
             launcher_cgroup: own_namespace("cgroup").ok(),
+            launcher_user: own_namespace("user")?,
+            launcher_net: own_namespace("net").ok(),
             state: RefCell::new(State { slots, ..State::default() }),
             seen: RefCell::new(None),
         })
@@ -95,7 +99,18 @@ impl View {
         self.state.borrow_mut().slots.clear();
     }
 
-    fn take(&self, slot: usize) -> Result<(OwnedFd, &Source), Error> {
+    /// Whether attributes are set before a mount is attached.
+    pub(crate) fn early(&self) -> bool {
+        self.early
+    }
+
+    /// Whether this process has left the launcher's user namespace.
+    pub(crate) fn in_user_namespace(&self) -> Result<bool, Error> {
+        own_namespace("user").map(|own| own != self.launcher_user)
+    }
+
+    /// A source that was opened, or is opened now.
+    pub(crate) fn take(&self, slot: usize) -> Result<(OwnedFd, &Source), Error> {
         let source = self.sources.get(slot).ok_or_else(|| Error::setup("there is no such source"))?;
         let opened = self.state.borrow_mut().slots.get_mut(slot).and_then(Option::take);
         match opened {
@@ -161,6 +176,7 @@ impl View {
                 if self.early { Ok(()) } else { source.apply_attr(&tree) }
             }
             Op::OwnCgroup { fs, target } => self.own_cgroup(fs, target),
+            Op::Overlay { lower, upper, target } => self.lay(*lower, upper, target),
             Op::Fresh { fs, target } => {
                 let tree = make(fs)?;
                 self.attach(&tree, target)?;
@@ -201,7 +217,10 @@ impl View {
             Op::File { path, mode, content } => {
                 let (parent, name) = self.parent(path)?;
                 let ids = || (self.ids.0.unwrap_or_else(process::euid), self.ids.1.unwrap_or_else(process::egid));
-                names::file(&*parent, name, *mode, &content.bytes(ids)).told(|| format!("cannot make the file {path}"))
+                // Where it cannot be seen, it is not the host's.
+                let on_host = || own_namespace("net").is_ok_and(|own| Some(own) == self.launcher_net);
+                names::file(&*parent, name, *mode, &content.bytes(ids, on_host))
+                    .told(|| format!("cannot make the file {path}"))
             }
         }
     }
@@ -236,7 +255,7 @@ impl View {
     }
 
     /// Attaches a mount at its place, which is made where the view may.
-    fn attach(&self, tree: &OwnedFd, target: &Target) -> Result<(), Error> {
+    pub(crate) fn attach(&self, tree: &OwnedFd, target: &Target) -> Result<(), Error> {
         let path = &target.path;
         let said = || format!("cannot mount on {path}");
         if target.make {
@@ -327,7 +346,8 @@ impl View {
     }
 }
 
-fn make(fresh: &Fresh) -> Result<OwnedFd, Error> {
+/// A new file system, attached nowhere.
+pub(crate) fn make(fresh: &Fresh) -> Result<OwnedFd, Error> {
     let make = || {
         let fs = Fs::new(fresh.kind)?;
         let fs = fresh.options.iter().try_fold(fs, |fs, (key, value)| fs.set(key, value))?;

@@ -15,6 +15,10 @@ palisade_abi::layered! {
         pub capabilities: Capabilities,
         /// Securebits to set. Default: none.
         pub securebits: Vec<At<SecureBit>>,
+        /// Whether the workload gets a session keyring of its own. Default: New.
+        pub keyring: Option<At<Keyring>>,
+        /// What becomes of the launch where it cannot.
+        pub keyring_demand: Option<At<Demand>>,
         /// What becomes of the launch where the bounding set cannot be changed.
         pub bounding_demand: Option<At<Demand>>,
     }
@@ -34,6 +38,16 @@ palisade_abi::layered! {
         /// What survives execve of any file without setuid bits and capabilities.
         pub ambient: Vec<At<CapName>>,
     }
+}
+
+/// The session keyring of the workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, palisade_abi::serde::Deserialize)]
+#[serde(crate = "palisade_abi::serde")]
+pub(crate) enum Keyring {
+    /// Empty, and nobody else's.
+    New,
+    /// The launcher's.
+    Inherit,
 }
 
 /// A capability, with or without `CAP_`, in any case; or `all`.

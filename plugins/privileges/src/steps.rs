@@ -1,7 +1,8 @@
 //! The plan: what the host can give, and the steps in words.
 
 use crate::actions::{Bits, Bounding, NoNewPrivs, Raise, Reduce, SETPCAP, Seen};
-use crate::config::{CapName, Config};
+use crate::config::{CapName, Config, Keyring};
+use crate::keyring;
 use crate::securebits::{self, SecureBit};
 use crate::sets::{Sets, Wanted, check};
 use palisade_abi::ErrorContext as _;
@@ -71,6 +72,12 @@ impl Isolator for Privileges {
         let seen = Seen::default();
         if self.changes_bounding() {
             steps.push(self.bounding_step(seen.clone())?);
+        }
+        let keyring = self.config.keyring.as_ref();
+        let demand = self.config.keyring_demand.as_ref().map_or(Demand::Require, |at| at.value);
+        if keyring.is_none_or(|at| at.value == Keyring::New) && demand != Demand::Off {
+            let demanded = self.config.keyring_demand.as_ref().and_then(|at| at.origin);
+            steps.push(keyring::step(keyring.and_then(|at| at.origin).or(demanded), demand));
         }
         let Sets { inheritable, ambient, .. } = self.sets;
         if !inheritable.is_empty() {

@@ -132,6 +132,7 @@ fn the_last_file_of_a_name_counts() {
         attributes_reach_below: true,
         items: Vec::new(),
         bytes: 0,
+        before: Vec::new(),
         sources: Vec::new(),
     };
     for entry in &config.entries {

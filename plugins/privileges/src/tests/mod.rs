@@ -43,6 +43,7 @@ fn nothing_written_means_nothing_kept() {
         words("()", &inside()),
         [
             format!("drop: drops all {known} capabilities from the bounding set"),
+            "drop: gives the workload a session keyring of its own, empty".to_owned(),
             "drop: sets no_new_privs: no execve can add privileges".to_owned(),
             "drop: empties the permitted, effective, inheritable and ambient capability sets".to_owned(),
         ]
@@ -54,6 +55,7 @@ fn keep_fills_every_set() {
     let known = palisade_sys::caps::cap_last().unwrap() + 1;
     let expected = [
         format!("drop: drops {} of {known} capabilities from the bounding set, keeps CAP_NET_RAW", known - 1),
+        "drop: gives the workload a session keyring of its own, empty".to_owned(),
         "drop: puts CAP_NET_RAW into the inheritable capability set and CAP_NET_RAW into the ambient one".to_owned(),
         "drop: sets no_new_privs: no execve can add privileges".to_owned(),
         "drop: keeps CAP_NET_RAW in the permitted, effective, inheritable and ambient capability sets, nothing else"
@@ -66,7 +68,7 @@ fn keep_fills_every_set() {
 
 #[test]
 fn each_part_can_be_chosen() {
-    let text = "(no_new_privs: false, bounding_demand: Off, securebits: [NoRoot, NoRootLocked],
+    let text = "(no_new_privs: false, bounding_demand: Off, keyring: Inherit, securebits: [NoRoot, NoRootLocked],
         capabilities: (permitted: [\"kill\", \"chown\"], effective: [\"kill\"]))";
     assert_eq!(
         words(text, &inside()),
@@ -77,7 +79,7 @@ fn each_part_can_be_chosen() {
         ]
     );
     assert_eq!(
-        words("(no_new_privs: false, capabilities: (keep: [\"all\"]))", &inside()),
+        words("(no_new_privs: false, keyring_demand: Off, capabilities: (keep: [\"all\"]))", &inside()),
         [
             "drop: puts all into the inheritable capability set and all into the ambient one",
             "drop: keeps all in the permitted, effective, inheritable and ambient capability sets, nothing else",
@@ -180,8 +182,8 @@ fn root_must_not_regain_what_was_taken() {
 fn the_reference_sets_every_option_and_can_be_planned() {
     let manifest = Manifest::parse(include_str!("../manifest.ron")).unwrap();
     let config = parse(&manifest.reference).unwrap();
-    let Config { no_new_privs, capabilities, securebits, bounding_demand } = &config;
-    assert!(no_new_privs.is_some() && bounding_demand.is_some());
+    let Config { no_new_privs, capabilities, securebits, bounding_demand, keyring, keyring_demand } = &config;
+    assert!(no_new_privs.is_some() && bounding_demand.is_some() && keyring.is_some() && keyring_demand.is_some());
     assert_eq!(securebits.len(), 12);
     let all = [
         &capabilities.keep,
@@ -192,5 +194,5 @@ fn the_reference_sets_every_option_and_can_be_planned() {
         &capabilities.ambient,
     ];
     assert!(all.iter().all(|list| !list.is_empty()));
-    assert_eq!(words(&manifest.reference, &inside()).len(), 5);
+    assert_eq!(words(&manifest.reference, &inside()).len(), 6);
 }

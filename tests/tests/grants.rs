@@ -1,0 +1,412 @@
+//! What the view can grant by meaning: overlays, tool chains, repositories, the SSH agent, and its own /etc.
+
+use palisade_tests::{Leftovers, Ran, Run, Scratch, USER, Who, everybody, is_root};
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
+
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Gives a tree to whoever runs the workload.
+fn give(path: &Path, who: Who) {
+    if is_root() {
+        let id = if who == Who::Root { "0:0".to_owned() } else { format!("{USER}:{USER}") };
+        Run::bare(["chown", "-R", &id, path.to_str().unwrap()]).ran().code(0);
+    }
+}
+
+/// A view with the system and these entries.
+fn policy(scratch: &Scratch, namespaces: &str, entries: &str) -> PathBuf {
+    scratch.policy(&format!(
+        "Policy(version: 1, process: (env: Inherit, secrets: [\"SSH_AUTH_SOCK\"], cwd: \"/\"), plugins: {{
+            \"namespaces\": (mount: New, pid: New, {namespaces}), \"privileges\": (),
+            \"filesystem\": (entries: [System, Proc, Dev, {entries}]),
+        }})"
+    ))
+}
+
+fn sh(policy: &Path, script: &str) -> Run {
+    Run::under(policy, ["sh", "-c", script])
+}
+
+/// A tree to be laid under an overlay.
+fn lower(scratch: &Scratch, who: Who) -> PathBuf {
+    let lower = scratch.path().join("lower");
+    fs::create_dir_all(lower.join("dir/deep")).unwrap();
+    fs::write(lower.join("old"), "old\n").unwrap();
+    fs::write(lower.join("dir/deep/file"), "deep\n").unwrap();
+    give(&lower, who);
+    lower
+}
+
+/// The same on the host before and after.
+fn untouched(lower: &Path) {
+    let mut names: Vec<_> = fs::read_dir(lower).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["dir", "old"]);
+    assert_eq!(fs::read_to_string(lower.join("old")).unwrap(), "old\n");
+    assert_eq!(fs::read_to_string(lower.join("dir/deep/file")).unwrap(), "deep\n");
+}
+
+fn kernel() -> (u32, u32) {
+    palisade_sys::host::kernel_version().unwrap()
+}
+
+/// Whether this kernel has no overlay for an ordinary user, which must then be told.
+fn too_old(overlay: &Path, who: Who) -> bool {
+    let old = kernel() < (5, 11) && !(who == Who::Root && is_root());
+    if old {
+        sh(overlay, "true").who(who).ran().code(120).says("needs Linux 5.11");
+    }
+    old
+}
+
+/// A directory whose file system can be the upper one of an overlay; removed at the end.
+struct Top(PathBuf);
+
+impl Top {
+    fn new(scratch: &Scratch) -> Self {
+        const OVERLAYFS: i64 = 0x794c_7630;
+        let here = palisade_sys::fd::open_path(scratch.path(), palisade_sys::fd::O_PATH).unwrap();
+        // In a container, or a guest of tests/vm, all but memory is an overlay.
+        let over = palisade_sys::mount::statfs_type(&here).unwrap() == OVERLAYFS;
+        let name = scratch.path().file_name().unwrap();
+        let path = if over { Path::new("/dev/shm").join(name) } else { scratch.path().join("top") };
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Top {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+const CHANGE: &str = "echo new > /w/old && echo x > /w/dir/deep/file && rm /w/dir/deep/file && echo made > /w/made";
+
+#[test]
+fn what_is_changed_in_an_overlay_is_gone_afterwards() {
+    let _alone = alone();
+    let before = Leftovers::now();
+    for who in everybody("overlay") {
+        let scratch = Scratch::new();
+        let lower = lower(&scratch, who);
+        let entry = format!("Overlay(lower: \"{}\", at: \"/w\", size: \"1MiB\", inodes: 64)", lower.display());
+        let overlay = policy(&scratch, "user: AsNeeded", &entry);
+        if too_old(&overlay, who) {
+            continue;
+        }
+        sh(&overlay, &format!("{CHANGE} && cat /w/old && ls /w"))
+            .who(who)
+            .ran()
+            .code(0)
+            .prints("new\ndir\nmade\nold\n");
+        // A directory that was removed, and is made anew, has nothing of the old one. KERNEL(6.6): before it tmpfs has
+        // no attributes to remember that by, but for root's.
+        let ran = sh(&overlay, "rm -r /w/dir && mkdir /w/dir && ls -A /w/dir | wc -l").who(who).ran();
+        if (who == Who::Root && is_root()) || kernel() >= (6, 6) {
+            ran.code(0).prints("0\n");
+        } else {
+            ran.says("Input/output error");
+        }
+        untouched(&lower);
+        // Nothing in the view says where it lies on the host.
+        let ran = sh(&overlay, "grep overlay /proc/self/mountinfo").who(who).ran().code(0);
+        assert!(!ran.stdout.contains(scratch.text()), "{}", ran.stdout);
+        // Its limits hold.
+        let ran = sh(&overlay, "head -c 2097152 /dev/zero > /w/big").who(who).ran();
+        assert_ne!(ran.code, Some(0));
+        assert!(ran.stderr.contains("No space left"), "{}", ran.stderr);
+        let ran = sh(&overlay, "for n in $(seq 100); do touch /w/$n || exit 9; done").who(who).ran().code(9);
+        ran.says("No space left");
+        // The twins: a bind changes nothing, or the host.
+        let bind = policy(&scratch, "user: AsNeeded", &format!("Bind(from: \"{}\", to: \"/w\")", lower.display()));
+        sh(&bind, CHANGE).who(who).ran().says("Read-only");
+        untouched(&lower);
+        let entry = format!("Bind(from: \"{}\", to: \"/w\", mode: ReadWrite)", lower.display());
+        let bind = policy(&scratch, "user: AsNeeded", &entry);
+        sh(&bind, CHANGE).who(who).ran().code(0);
+        assert_eq!(fs::read_to_string(lower.join("old")).unwrap(), "new\n");
+    }
+    before.same();
+}
+
+/// The workload's id owns nothing: it may add at the top, and change nothing of another's.
+#[test]
+fn an_overlay_for_an_id_that_owns_nothing() {
+    let _alone = alone();
+    if !is_root() {
+        return palisade_tests::skip("overlay:root", "ids that own nothing are for root to give");
+    }
+    let scratch = Scratch::new();
+    let lower = lower(&scratch, Who::Root);
+    let overlay = policy(&scratch, "user: New", &format!("Overlay(lower: \"{}\", at: \"/w\")", lower.display()));
+    if kernel() < (5, 11) {
+        sh(&overlay, "true").ran().code(121).says("need Linux 5.11");
+        return;
+    }
+    sh(&overlay, "cat /w/old && echo made > /w/made && cat /w/made").ran().code(0).prints("old\nmade\n");
+    assert_ne!(sh(&overlay, "echo new > /w/old").ran().code, Some(0));
+    untouched(&lower);
+    let top = Top::new(&scratch);
+    let keep = top.0.join("keep");
+    fs::create_dir(&keep).unwrap();
+    give(&top.0, Who::Root);
+    let entry = format!("Overlay(lower: \"{}\", upper: Keep(\"{}\"))", lower.display(), keep.display());
+    sh(&policy(&scratch, "user: New", &entry), "true").ran().code(121).says("not the workload's own").says("AsNeeded");
+    assert!(!top.0.join("keep.work").exists());
+}
+
+#[test]
+fn what_is_changed_in_an_overlay_can_be_kept() {
+    let _alone = alone();
+    let before = Leftovers::now();
+    for who in everybody("overlay-keep") {
+        let scratch = Scratch::new();
+        let lower = lower(&scratch, who);
+        let top = Top::new(&scratch);
+        let (keep, work) = (top.0.join("keep"), top.0.join("keep.work"));
+        let entry = format!("Overlay(lower: \"{}\", at: \"/w\", upper: Keep(\"{}\"))", lower.display(), keep.display());
+        let overlay = policy(&scratch, "user: AsNeeded", &entry);
+        if too_old(&overlay, who) {
+            continue;
+        }
+        let refused = |code: i32| sh(&overlay, "true").who(who).ran().code(code);
+        refused(120).says("there is no directory").says("mkdir");
+        fs::create_dir(&keep).unwrap();
+        give(&top.0, who);
+        sh(&overlay, &format!("{CHANGE} && cat /w/old")).who(who).ran().code(0).prints("new\n");
+        untouched(&lower);
+        assert_eq!(fs::read_to_string(keep.join("made")).unwrap(), "made\n");
+        assert!(!work.exists());
+        // The next run begins where this one ended.
+        let ran = sh(&overlay, "cat /w/made /w/old; ls -A /w/dir/deep | wc -l; echo more >> /w/made").who(who).ran();
+        ran.code(0).prints("made\nnew\n0\n");
+        assert_eq!(fs::read_to_string(keep.join("made")).unwrap(), "made\nmore\n");
+        // One at a time; what a killed run left is taken over.
+        fs::create_dir_all(work.join("work")).unwrap();
+        give(&work, who);
+        let lock = fs::File::open(&work).unwrap();
+        lock.lock().unwrap();
+        refused(121).says("in use by another run");
+        drop(lock);
+        refused(0);
+        assert!(!work.exists());
+        // A directory of somebody else, or one that somebody else can exchange.
+        fs::set_permissions(&top.0, fs::Permissions::from_mode(0o777)).unwrap();
+        refused(118).says("can be exchanged by others");
+        fs::set_permissions(&top.0, fs::Permissions::from_mode(0o755)).unwrap();
+        if is_root() {
+            give(&keep, if who == Who::Root { Who::User } else { Who::Root });
+            refused(118).says("belongs to uid");
+        }
+    }
+    before.same();
+}
+
+/// A home with tools and with what must stay there.
+fn home(scratch: &Scratch) -> String {
+    for (name, content) in [
+        (".cargo/bin/tool", "#!/bin/sh\necho tool of cargo\n"),
+        (".cargo/credentials.toml", "token = \"secret\"\n"),
+        (".cargo/config.toml", "[build]\njobs = 1\n"),
+        (".cargo/config", "[registry]\ntoken = \"secret\"\n"),
+        (".rustup/settings.toml", "version = \"12\"\n"),
+        (".pyenv/version", "3\n"),
+        (".nvm/alias/default", "20\n"),
+        (".npmrc", "_authToken=secret\n"),
+        (".cache/ccache/stats", "0\n"),
+        (".ssh/id", "secret\n"),
+    ] {
+        scratch.file(&format!("home/{name}"), content);
+    }
+    let home = format!("{}/home", scratch.text());
+    fs::set_permissions(format!("{home}/.cargo/bin/tool"), fs::Permissions::from_mode(0o755)).unwrap();
+    home
+}
+
+fn planned(policy: &Path, home: &str, who: Who) -> Ran {
+    let policy = policy.to_str().unwrap();
+    Run::palisade(["plan", "--policy", policy, "--", "true"]).env("HOME", home).who(who).ran()
+}
+
+#[test]
+fn tool_chains_are_shown_without_credentials() {
+    let _alone = alone();
+    for who in everybody("toolchain") {
+        let scratch = Scratch::new();
+        let home = home(&scratch);
+        give(scratch.path(), who);
+        let all = "Toolchain(Rust), Toolchain(Python), Toolchain(Node), Toolchain(C)";
+        let policy_ = policy(&scratch, "user: AsNeeded", all);
+        let script = "~/.cargo/bin/tool; cat ~/.cargo/config.toml ~/.pyenv/version ~/.nvm/alias/default; ls -A ~ ~/.cargo; \
+                      touch ~/.cargo/bin/new";
+        let ran = sh(&policy_, script).env("HOME", &home).who(who).ran();
+        let text = &ran.stdout;
+        assert!(text.starts_with("tool of cargo\n[build]\njobs = 1\n3\n20\n"), "{text}{}", ran.stderr);
+        for hidden in ["credentials", ".npmrc", ".ssh", "\nconfig\n"] {
+            assert!(!text.contains(hidden), "{hidden}: {text}");
+        }
+        assert!(ran.code != Some(0) && ran.stderr.contains("Read-only"), "{}", ran.stderr);
+        // The twin: it is all there.
+        Run::bare(["cat", ".cargo/credentials.toml", ".npmrc", ".ssh/id"])
+            .cwd(&home)
+            .who(who)
+            .ran()
+            .code(0)
+            .prints("secret");
+        let plan = planned(&policy_, &home, who).code(0);
+        let bin = format!("{home}/.cargo/bin");
+        plan.prints("grants the tool chain Rust").prints(&bin).prints("/usr/bin/cc");
+    }
+}
+
+#[test]
+fn a_tool_chain_that_is_not_there_is_an_error_unless_optional() {
+    let _alone = alone();
+    let scratch = Scratch::new();
+    let who = if is_root() { Who::Root } else { Who::User };
+    let none = format!("{}/nobody", scratch.text());
+    let run = |entry: &str| {
+        let policy = policy(&scratch, "user: AsNeeded", entry);
+        sh(&policy, "true").env("HOME", &none).who(who).ran()
+    };
+    // Node, where the distribution has it, is shown by System.
+    if ["/usr/bin/cargo", "/usr/bin/rustc", "/usr/local/bin/cargo"].iter().all(|path| !Path::new(path).exists()) {
+        run("Toolchain(Rust)").code(120).says("there is no tool chain Rust").says("optional: true");
+        run("Toolchain(language: Rust, optional: true)").code(0);
+    }
+    run("SshAgent").code(120).says("SSH_AUTH_SOCK");
+    run("SshAgent(optional: true)").code(0);
+    run(&format!("Git(\"{none}\")")).code(120).says("no git repository");
+    run(&format!("Git(repo: \"{none}\", optional: true)")).code(0);
+    run("Overlay(\"/no/such\")").code(120).says("there is no directory");
+    run("Overlay(lower: \"/usr\", at: \"/w\", upper: Keep(\"/usr/lib\"))").code(118).says("lie in each other");
+}
+
+#[test]
+fn a_repository_can_be_committed_to_and_not_told_what_to_run() {
+    let _alone = alone();
+    for who in everybody("git") {
+        let scratch = Scratch::new();
+        let (repo, home) = (format!("{}/repo", scratch.text()), format!("{}/home", scratch.text()));
+        scratch.file("home/.gitconfig", "[user]\nname = Ann\nemail = ann@example.org\n");
+        scratch.file("repo/file", "one\n");
+        give(scratch.path(), who);
+        let bare = |script: &str| Run::bare(["sh", "-c", script]).env("HOME", &home).cwd(&repo).who(who).ran();
+        bare("git init -q . && git add . && git commit -q -m first").code(0);
+        let policy = policy(&scratch, "user: AsNeeded", &format!("Git(\"{repo}\")"));
+        let inside = |script: &str| sh(&policy, &format!("cd {repo} && {script}")).env("HOME", &home).who(who).ran();
+        inside("echo two > file && git commit -q -a -m second && git checkout -q -b other && git log --format=%an%s")
+            .code(0)
+            .prints("Annsecond\nAnnfirst\n");
+        for script in [
+            "git config core.fsmonitor ./evil",
+            "echo evil > .git/hooks/post-checkout",
+            "rm .git/config",
+            "mv .git/hooks .git/x",
+            "mv .git .old",
+            "echo x >> ~/.gitconfig",
+        ] {
+            assert_ne!(inside(script).code, Some(0), "{script}");
+        }
+        // A file that sends git elsewhere for both can be made, and does not stay.
+        inside("mkdir evil && echo ../evil > .git/commondir && cat .git/commondir").code(0).prints("evil");
+        bare("test ! -e .git/commondir && git log --format=%s").code(0).prints("second");
+        planned(&policy, &home, who).code(0).prints(".git/hooks, .git/config read-only");
+        // The twins, which would do on the host what they say.
+        bare(
+            "git config core.fsmonitor ./evil && echo evil > .git/hooks/post-checkout && mv .git .old && mv .old .git",
+        )
+        .code(0);
+    }
+}
+
+#[test]
+fn the_ssh_agent_is_a_socket_and_nothing_else() {
+    let _alone = alone();
+    for who in everybody("ssh-agent") {
+        let scratch = Scratch::new();
+        let home = home(&scratch);
+        let socket = format!("{}/agent", scratch.text());
+        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        fs::set_permissions(&socket, fs::Permissions::from_mode(0o600)).unwrap();
+        give(scratch.path(), who);
+        let connect = "import os, socket; s = socket.socket(socket.AF_UNIX); s.connect(os.environ['SSH_AUTH_SOCK']); print('met')";
+        let run = |entry: &str| {
+            let policy = policy(&scratch, "user: AsNeeded", entry);
+            let script = format!("/usr/bin/python3 -c \"{connect}\"; ls {home}/.ssh");
+            sh(&policy, &script).env("HOME", &home).env("SSH_AUTH_SOCK", &socket).who(who).ran()
+        };
+        let ran = run("SshAgent");
+        assert!(ran.stdout == "met\n" && ran.stderr.contains("No such file"), "{} {}", ran.stdout, ran.stderr);
+        // The twin: without the grant there is none.
+        assert!(!run("Tmpfs(\"/t\")").stdout.contains("met"));
+        drop(listener);
+        fs::remove_file(&socket).unwrap();
+        fs::write(&socket, "no socket").unwrap();
+        give(Path::new(&socket), who);
+        run("SshAgent").code(120).says("no socket of yours");
+    }
+}
+
+#[test]
+fn names_are_asked_for_where_the_network_is_the_hosts() {
+    let _alone = alone();
+    let hosts = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    for who in everybody("resolv") {
+        let scratch = Scratch::new();
+        let run = |net: &str| {
+            let policy = policy(&scratch, &format!("user: AsNeeded, net: {net}"), "Tmpfs(\"/tmp\")");
+            sh(&policy, "cat /etc/resolv.conf; echo; cat /etc/machine-id; date +%Z").who(who).ran().code(0).stdout
+        };
+        let zone = Run::bare(["date", "+%Z"]).ran().code(0).stdout;
+        let rest = format!("\n{}\n{zone}", "0".repeat(32));
+        assert_eq!(run("New"), rest);
+        assert_eq!(run("Host"), format!("{hosts}{rest}"));
+    }
+}
+
+/// Adds a key to a new session keyring, as a log-in does, and becomes the command.
+const LOG_IN: &str = "import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.syscall(KEYCTL, 1, None) > 0
+assert libc.syscall(ADD_KEY, b'user', b'palisade-test', b'secret', 6, -3) > 0
+os.execv(sys.argv[1], sys.argv[1:])";
+
+/// Looks for the key in the session keyring and reads it.
+const LOOK: &str = "import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+buffer = ctypes.create_string_buffer(64)
+key = libc.syscall(KEYCTL, 10, -3, b'user', b'palisade-test', 0)
+n = libc.syscall(KEYCTL, 11, key, buffer, 64) if key > 0 else -1
+print(buffer.raw[:n].decode() if n > 0 else 'none')";
+
+#[test]
+fn the_keys_of_the_callers_session_stay_outside() {
+    let _alone = alone();
+    let (keyctl, add_key) = if cfg!(target_arch = "x86_64") { ("250", "248") } else { ("219", "217") };
+    let numbered = |script: &str| script.replace("KEYCTL", keyctl).replace("ADD_KEY", add_key);
+    let (log_in, look) = (numbered(LOG_IN), numbered(LOOK));
+    for who in everybody("keyring") {
+        let scratch = Scratch::new();
+        let run = |keyring: &str| {
+            let policy = scratch.policy(&format!(
+                "Policy(version: 1, process: (env: Inherit, cwd: \"/\"), plugins: {{
+                    \"namespaces\": (user: AsNeeded, mount: New, pid: New), \"privileges\": ({keyring}),
+                }})"
+            ));
+            let run = Run::under(&policy, ["/usr/bin/python3", "-c", &look]).who(who);
+            run.behind(&["/usr/bin/python3", "-c", &log_in]).ran().code(0).stdout
+        };
+        assert_eq!(run("keyring: Inherit"), "secret\n");
+        assert_eq!(run("keyring_demand: Off"), "secret\n");
+        assert_eq!(run("keyring: New"), "none\n");
+        assert_eq!(run(""), "none\n");
+    }
+}
