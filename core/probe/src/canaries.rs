@@ -1,22 +1,21 @@
 //! Everything that is laid out to be found, and how it is taken away.
 
-use crate::canary;
-use crate::scene::{Canary, Host, Inode, Scene};
+use crate::scene::{Canary, Host, Scene};
 use crate::{PROBE_CANARY, attempts};
+use crate::{canary, host};
 use palisade_runtime::{Kind, Trouble};
 use palisade_sys::attempt::{Arg, Call, attempt};
-use palisade_sys::ids;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// The user of the helper: nobody, and of no file.
 const HELPER: u32 = 1_900_000_001;
-/// id(1) by itself; a program that is many in one is larger, and must not become set-user-ID.
+/// id(1) and cat(1) by themselves; a program that is many in one is larger, and must not become set-user-ID.
 const LARGEST_HELPER: u64 = 256 << 10;
 /// `IPC_CREAT | IPC_EXCL`, for everybody.
 const SEGMENT: i64 = 0o3666;
@@ -65,6 +64,9 @@ fn name(token: &str) -> Vec<u8> {
 /// Takes everything away. Whatever is gone already is as it should be.
 pub(crate) fn remove(token: &str) {
     std::fs::remove_dir_all(directory(token)).ok();
+    if let Some(cgroup) = host::canary_cgroup(token) {
+        std::fs::remove_dir(cgroup).ok();
+    }
     for path in shared(token) {
         std::fs::remove_file(path).ok();
     }
@@ -100,6 +102,7 @@ pub(crate) fn left(token: &str) -> Vec<String> {
     if attempt(Call::SHMGET, [Arg::Int(i64::from(key(token))), Arg::Int(0), Arg::Int(0)]).is_ok() {
         left.push(format!("shared memory {:#x}", key(token)));
     }
+    left.extend(host::canary_cgroup(token).filter(|path| path.exists()).map(|path| path.display().to_string()));
     if found_key(token).is_ok() {
         left.push("a key of the user".to_owned());
     }
@@ -122,6 +125,7 @@ impl Canaries {
         let laid = |error: io::Error| unlaid("the canaries could not be laid out", &error);
         lay_files(&dir, token).map_err(laid)?;
         let helper = lay_helper(&dir).unwrap_or(None);
+        let capable = lay_capable(&dir).unwrap_or(false);
         lay_objects(token);
         let host = Host::read().map_err(laid)?;
         let opened = |path: &Path| File::open(path).map(OwnedFd::from).map_err(laid);
@@ -141,6 +145,8 @@ impl Canaries {
             segment_key: key(token),
             channel: -1,
             helper,
+            capable,
+            cgroup: host::canary_cgroup(token).filter(|path| std::fs::create_dir(path).is_ok()),
         };
         Ok(Self { scene, terminal, leaked, process })
     }
@@ -151,7 +157,7 @@ impl Canaries {
     /// They could not be written.
     pub(crate) fn restore(&self) -> Result<(), Trouble> {
         let dir = &self.scene.dir;
-        for name in ["w", "planted"] {
+        for name in ["w", "planted", attempts::PLANTED_CAPABLE] {
             std::fs::remove_file(dir.join(name)).ok();
         }
         lay_secrets(dir, &self.scene.token).map_err(|error| unlaid("the canaries could not be laid out anew", &error))
@@ -190,17 +196,30 @@ fn lay_secrets(dir: &Path, token: &str) -> io::Result<()> {
     Ok(())
 }
 
+/// Copies a program of the system, if it is one by itself.
+fn copy(program: &str, to: &Path) -> io::Result<bool> {
+    let facts = std::fs::symlink_metadata(program)?;
+    let fits = palisade_sys::process::euid() == 0 && facts.is_file() && facts.len() <= LARGEST_HELPER;
+    if fits {
+        std::fs::copy(program, to)?;
+    }
+    Ok(fits)
+}
+
+/// A copy of cat(1) with a capability; only root can make one.
+fn lay_capable(dir: &Path) -> io::Result<bool> {
+    let to = dir.join("capable");
+    Ok(copy("/usr/bin/cat", &to)? && attempts::set_capability(&to).is_ok())
+}
+
 /// A copy of id(1) that runs as a user who owns nothing; only root can make one.
 fn lay_helper(dir: &Path) -> io::Result<Option<u32>> {
-    let program = Path::new("/usr/bin/id");
-    let facts = std::fs::symlink_metadata(program)?;
-    if palisade_sys::process::euid() != 0 || !facts.is_file() || facts.len() > LARGEST_HELPER {
+    let to = dir.join("helper");
+    if !copy("/usr/bin/id", &to)? {
         return Ok(None);
     }
-    let copy = dir.join("helper");
-    std::fs::copy(program, &copy)?;
-    std::os::unix::fs::chown(&copy, Some(HELPER), Some(HELPER))?;
-    std::fs::set_permissions(&copy, PermissionsExt::from_mode(0o4755))?;
+    std::os::unix::fs::chown(&to, Some(HELPER), Some(HELPER))?;
+    std::fs::set_permissions(&to, PermissionsExt::from_mode(0o4755))?;
     Ok(Some(HELPER))
 }
 
@@ -266,74 +285,6 @@ fn handle(path: &Path) -> Vec<u8> {
     if attempt(Call::NAME_TO_HANDLE_AT, words).is_ok() { handle } else { Vec::new() }
 }
 
-impl Host {
-    fn read() -> io::Result<Self> {
-        let text = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-        let home = std::env::home_dir().unwrap_or_else(|| {
-            ids::lookup_uid(palisade_sys::process::getuid()).ok().flatten().map(|user| user.home).unwrap_or_default()
-        });
-        let namespaces = ["mnt", "pid", "net", "ipc", "uts", "user", "cgroup"].into_iter();
-        let seconds = |text: &str| text.split(['.', ' ']).next().and_then(|word| word.parse().ok()).unwrap_or(0);
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
-        Ok(Self {
-            shadow: inode("/etc/shadow"),
-            passwd: inode("/etc/passwd"),
-            root: inode("/"),
-            home_inode: inode(&home),
-            home,
-            names: names("/")?,
-            block: block_device(),
-            interfaces: attempts::interfaces().unwrap_or_default(),
-            hostname: text("/proc/sys/kernel/hostname").trim().to_owned(),
-            cmdline: text("/proc/cmdline"),
-            boot_id: text("/proc/sys/kernel/random/boot_id"),
-            machine_id: text("/etc/machine-id"),
-            boottime: (seconds(&text("/proc/uptime")), now),
-            terminals: names("/dev/pts").unwrap_or_default().into_iter().filter(|name| name != "ptmx").collect(),
-            namespaces: namespaces
-                .filter_map(|name| Some((name.to_owned(), std::fs::read_link(format!("/proc/self/ns/{name}")).ok()?)))
-                .collect(),
-            cgroups: cgroups(&text("/proc/self/mountinfo")),
-        })
-    }
-}
-
-fn inode(path: impl AsRef<Path>) -> Option<Inode> {
-    let facts = std::fs::metadata(path).ok()?;
-    Some((facts.dev(), facts.ino()))
-}
-
-fn names(dir: &str) -> io::Result<Vec<String>> {
-    let entries = std::fs::read_dir(dir)?.flatten();
-    let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    Ok(names)
-}
-
-/// The device that holds `/`; where that is none of /dev, any disk.
-fn block_device() -> PathBuf {
-    let root = inode("/").map(|(device, _)| device);
-    let mut any = PathBuf::new();
-    for entry in std::fs::read_dir("/dev").into_iter().flatten().flatten() {
-        let Ok(facts) = entry.metadata() else { continue };
-        let virtual_one =
-            ["loop", "ram", "zram"].iter().any(|kind| entry.file_name().to_string_lossy().starts_with(kind));
-        if !facts.file_type().is_block_device() || virtual_one {
-            continue;
-        }
-        if Some(facts.rdev()) == root {
-            return entry.path();
-        }
-        any = entry.path();
-    }
-    any
-}
-
-fn cgroups(mounts: &str) -> PathBuf {
-    let point = |kind: &str| mounts.lines().find(|line| line.contains(kind))?.split(' ').nth(4);
-    point(" - cgroup ").or_else(|| point(" - cgroup2 ")).unwrap_or("/sys/fs/cgroup").into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -355,12 +306,5 @@ mod tests {
         assert!(left(&token).len() >= 3);
         remove(&token);
         assert_eq!(left(&token), Vec::<String>::new());
-    }
-
-    #[test]
-    fn the_cgroups_of_the_first_version_come_first() {
-        let mounts = "1 2 0:3 / /sys/fs/cgroup/unified rw - cgroup2 none rw\n4 2 0:5 / /sys/fs/cgroup/pids rw - cgroup none rw\n";
-        assert_eq!(cgroups(mounts), Path::new("/sys/fs/cgroup/pids"));
-        assert_eq!(cgroups(mounts.lines().next().unwrap()), Path::new("/sys/fs/cgroup/unified"));
     }
 }

@@ -29,7 +29,7 @@ impl std::fmt::Debug for Probe {
 }
 
 /// The groups: the first letters of an id, and what it is about.
-const GROUPS: &[(&str, &str)] = &[
+pub const GROUPS: &[(&str, &str)] = &[
     ("fs", "file system"),
     ("pr", "processes and IPC"),
     ("nt", "network"),
@@ -57,23 +57,14 @@ pub fn probes() -> impl Iterator<Item = &'static Probe> {
 
 /// Ids of the public catalogue that are not made, and why.
 pub const NOT_IMPLEMENTED: &[(&str, &str)] = &[
-    ("fs-ro-write", "the policy would have to say which of its paths are meant to be read-only"),
-    ("fs-exec-dropped", "whether a written file may run is the policy's choice, and nothing tells which it made"),
-    ("pr-control-sockets", "connecting to the control socket of somebody's service is not ours to do"),
-    ("nt-nfnetlink", "it needs a message of nf_tables of our own"),
-    ("nt-dns-route", "it needs a resolver that is configured"),
-    ("pv-filecap-helper", "it needs a helper that shows its own capabilities"),
-    ("pv-plant-filecap", "the answer differs by the version of the attribute, which must be read back outside"),
-    ("pv-capset", "it repeats pv-capsets for what is not held already"),
-    ("rs-memory", "it needs the policy's stated limit"),
-    ("rs-cpu", "it needs the policy's stated limit"),
-    ("rs-fds", "it needs the policy's stated limit"),
-    ("rs-tmpfs-bytes", "it needs the policy's stated limit"),
-    ("rs-tmpfs-inodes", "it needs the policy's stated limit"),
-    ("rs-disk", "it needs the policy's stated limit"),
+    ("rs-memory", "whether it is too much depends on the policy's stated limit, which only a plugin knows"),
+    ("rs-cpu", "as rs-memory"),
+    ("rs-fds", "as rs-memory"),
+    ("rs-tmpfs-bytes", "as rs-memory"),
+    ("rs-tmpfs-inodes", "as rs-memory"),
+    ("rs-disk", "as rs-memory"),
     ("rs-core-dump", "where a core goes is the host's setting, which may be a program of somebody else"),
-    ("es-cgroup-migrate", "it needs a cgroup beside the workload's own"),
-    ("hy-umask", "it needs the policy's stated value"),
+    ("hy-umask", "whether it is too loose depends on the policy's stated value"),
     ("hy-layer-truth", "the report of every launch says it: what is in force is read back before the workload starts"),
 ];
 

@@ -9,6 +9,7 @@
 //! | `scene` | what the attempts are told: where the canaries are, and what the host looks like |
 //! | `inside` | what runs inside: each attempt in a process of its own |
 //! | `canary`, `canaries` | the process outside that must not be reached; everything else that is laid out |
+//! | `host` | what the host looks like from outside |
 //! | `arm` | one round of attempts: without a policy, or under it |
 //! | `machine` | that all is as it was before |
 //! | `outside` | the harness, from the first canary to the report |
@@ -25,6 +26,7 @@ mod attempts;
 mod canaries;
 mod canary;
 mod catalogue;
+mod host;
 mod inside;
 mod machine;
 mod outside;
@@ -32,7 +34,7 @@ mod report;
 mod scene;
 mod verdict;
 
-pub use catalogue::{NOT_IMPLEMENTED, Probe, matches, probes};
+pub use catalogue::{GROUPS, NOT_IMPLEMENTED, Probe, matches, probes};
 pub use outside::{Request, probe};
 pub use report::{Probed, REPORT_VERSION, Report, Summary};
 pub use verdict::{Severity, Verdict};

@@ -1,6 +1,7 @@
 //! The harness, from the first canary to the report.
 
 use crate::arm::{How, Round, round, typed};
+use crate::attempts::{PLANTED_CAPABLE, is_capable};
 use crate::canaries::{self, Canaries};
 use crate::canary::HITS;
 use crate::catalogue::{NOT_IMPLEMENTED, Probe, matches, probes};
@@ -123,6 +124,7 @@ fn effects(canaries: &Canaries, hits_before: u64, round: &Round) -> BTreeMap<&'s
         ("fs-truncate-outside", truncated),
         ("fs-unlink-outside", !dir.join("del").exists()),
         ("pv-plant-setuid", planted),
+        ("pv-plant-filecap", is_capable(&dir.join(PLANTED_CAPABLE))),
         ("pr-kill-canary", hits(canaries) > hits_before),
         ("ks-tiocsti", typed(canaries)),
     ]);

@@ -25,6 +25,10 @@ pub(crate) struct Scene {
     /// The handle of the secret, as open_by_handle_at(2) takes it; empty where the file system has none.
     pub(crate) handle: Vec<u8>,
     pub(crate) segment_key: i32,
+    /// Whether there is a helper that has a capability of its own.
+    pub(crate) capable: bool,
+    /// A cgroup beside that of the harness, where one could be made.
+    pub(crate) cgroup: Option<PathBuf>,
     /// Inside: the descriptor to the harness.
     #[serde(skip)]
     pub(crate) channel: i32,
@@ -64,7 +68,12 @@ pub(crate) struct Host {
     pub(crate) machine_id: String,
     /// Seconds since the boot and since 1970, read together.
     pub(crate) boottime: (u64, u64),
-    pub(crate) terminals: Vec<String>,
+    /// The file system of its terminals.
+    pub(crate) terminals: Option<Inode>,
+    /// Sockets by which something is controlled.
+    pub(crate) sockets: Vec<PathBuf>,
+    /// The address of the resolver; empty where none is configured.
+    pub(crate) resolver: String,
     pub(crate) namespaces: BTreeMap<String, PathBuf>,
     /// Where a hierarchy of cgroup v1 is mounted, or else the cgroups of v2.
     pub(crate) cgroups: PathBuf,

@@ -59,6 +59,7 @@ calls! {
     FINIT_MODULE = SYS_finit_module,
     FSOPEN = SYS_fsopen,
     GETSID = SYS_getsid,
+    GETXATTR = SYS_getxattr,
     INIT_MODULE = SYS_init_module,
     IO_URING_SETUP = SYS_io_uring_setup,
     KCMP = SYS_kcmp,

@@ -23,14 +23,16 @@ fn text(report: &Report, all: bool) -> String {
     let mut text = String::new();
     let shown: Vec<&Probed> = report.probes.iter().filter(|probe| all || probe.result == Verdict::Open).collect();
     let width = show::widest(shown.iter().map(|probe| probe.id));
-    let mut group = "";
-    for probe in shown {
-        if probe.group != group {
-            group = probe.group;
-            let gap = if text.is_empty() { "" } else { "\n" };
-            show::line(&mut text, format_args!("{gap}{group}"));
+    for (_, group) in palisade_probe::GROUPS {
+        let within: Vec<&&Probed> = shown.iter().filter(|probe| probe.group == *group).collect();
+        if within.is_empty() {
+            continue;
         }
-        show::line(&mut text, format_args!("  {:width$}  {:8}  {}", probe.id, probe.severity.word(), came(probe)));
+        let gap = if text.is_empty() { "" } else { "\n" };
+        show::line(&mut text, format_args!("{gap}{group}"));
+        for probe in within {
+            show::line(&mut text, format_args!("  {:width$}  {:8}  {}", probe.id, probe.severity.word(), came(probe)));
+        }
     }
     if !text.is_empty() {
         text.push('\n');

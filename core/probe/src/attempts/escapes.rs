@@ -34,11 +34,13 @@ table! {
     "es-cwd-leak" Critical ["a working directory checked after the change of root; FD"] "be in a directory outside", "", "it only reads"
         => cwd_leak;
     "es-leaked-fd" Critical ["FD, close_range"] "read a file that was left open", "", "the file is the harness's own"
-        => |s| tells(format!("/proc/self/fd/{}", s.leaked.0), s);
+        => leaked_fd;
     "es-leaked-dirfd" Critical ["FD, close_range"] "reach out through a directory that was left open", "", "the directory is the harness's own"
         => |s| tells(format!("/proc/self/fd/{}/secret", s.leaked.1), s);
     "es-any-fd" Critical ["FD, close_range"] "find the harness's file among all that is open", "", "it only reads"
         => any_fd;
+    "es-cgroup-migrate" High ["MNT; RO; CGN with nsdelegate; DAC"] "leave the cgroup for another", "a cgroup that the caller can make", "the cgroup is the harness's own"
+        => cgroup_migrate;
     "es-masked-paths" Medium ["PROC, masks"] "read what should be covered in /proc and /sys", "one of them", "one byte"
         => masked_paths;
     "hy-ctty" Medium ["TTY, a terminal and a session of its own"] "open the caller's terminal", "", "nothing is typed"
@@ -78,6 +80,15 @@ fn cwd_leak(scene: &Scene) -> Tried {
     tells(up.join(dir).join("secret"), scene)
 }
 
+/// Another file may have the number by now; a pipe of ours would wait for ever.
+fn leaked_fd(scene: &Scene) -> Tried {
+    let path = format!("/proc/self/fd/{}", scene.leaked.0);
+    if !std::fs::metadata(&path)?.is_file() {
+        return Err(Stop::hidden("closed"));
+    }
+    tells(path, scene)
+}
+
 fn any_fd(scene: &Scene) -> Tried {
     for number in 3..1024 {
         let path = format!("/proc/self/fd/{number}");
@@ -88,6 +99,13 @@ fn any_fd(scene: &Scene) -> Tried {
         }
     }
     Err(Stop::hidden("none is open"))
+}
+
+/// That the kernel names the canary's cgroup as one's own is the proof.
+fn cgroup_migrate(scene: &Scene) -> Tried {
+    let Some(cgroup) = &scene.cgroup else { return Err(Stop::hidden("no cgroup could be made")) };
+    OpenOptions::new().write(true).open(cgroup.join("cgroup.procs"))?.write_all(b"0")?;
+    Ok(text("/proc/self/cgroup")?.contains(&scene.token))
 }
 
 /// What stands in the place of a masked file is empty or no file at all; a mask is not known by its name.

@@ -57,6 +57,10 @@ table! {
         => |s| create_and_remove("/usr", s);
     "fs-etc-write" Critical ["MNT; RO; LL1"] "add a file to /etc", "", "it is empty, and removed at once"
         => |s| create_and_remove("/etc", s);
+    "fs-ro-write" High ["RO; LL1"] "open a file of the system for writing", "/usr/lib/os-release", "nothing is ever written"
+        => |_| opens("/usr/lib/os-release", true);
+    "fs-exec-dropped" Medium ["RO (noexec); LL1"] "run a program that was just written", "a /tmp that can be written", "the program is true(1)"
+        => exec_dropped;
     "fs-protected-links" Info ["the host's settings; nothing of the sandbox"] "see whether links and fifos of others are followed in sticky directories", "", "it only reads"
         => protected_links;
 }
@@ -115,6 +119,12 @@ fn symlink_out(scene: &Scene) -> Tried {
 fn parent_root(scene: &Scene) -> Tried {
     let by_parent = tells(below(&format!("/proc/{}/root", getppid()), scene), scene);
     by_parent.or_else(|_| tells(below(&format!("/proc/{}/root", scene.launcher), scene), scene))
+}
+
+fn exec_dropped(scene: &Scene) -> Tried {
+    let copy = scratch(scene)?.join("true");
+    std::fs::copy("/usr/bin/true", &copy)?;
+    Ok(std::process::Command::new(copy).status()?.success())
 }
 
 fn mknod(scene: &Scene) -> Tried {

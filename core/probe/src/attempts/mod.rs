@@ -41,6 +41,7 @@ use table;
 
 pub(crate) use information::{EXTRA, SECRET};
 pub(crate) use network::interfaces;
+pub(crate) use privilege::{PLANTED_CAPABLE, is_capable, set_capability};
 pub(crate) use processes::survivors_name;
 
 /// All of them, what takes resources last.

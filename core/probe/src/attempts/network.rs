@@ -34,6 +34,10 @@ table! {
         => iface_list;
     "nt-netlink-noop" High ["NET and USR; CAP_NET_ADMIN"] "change nothing of an interface", "CAP_NET_ADMIN", "the change is none"
         => netlink_noop;
+    "nt-nfnetlink" High ["NET and USR; CAP_NET_ADMIN; SEC"] "ask the packet filter which version of its rules is in force", "nf_tables, CAP_NET_ADMIN", "it only reads"
+        => nfnetlink;
+    "nt-dns-route" Medium ["NET; MNT"] "see whether there is a way to the resolver", "a resolver by its address", "connecting by UDP sends nothing"
+        => dns_route;
     "nt-route-out" Medium ["NET"] "see whether there is a way out", "a route", "connecting by UDP sends nothing"
         => route_out;
     "nt-netns-of-canary" Low ["PID; PROC"] "see which network a process outside is in", "the right to trace it", "it only reads"
@@ -63,7 +67,7 @@ fn loopback_udp(scene: &Scene) -> Tried {
 
 /// Families of old and rare protocols, in which holes were found; none is made by a program that just uses the net.
 fn families(_: &Scene) -> Tried {
-    const RARE: [i64; 14] = [3, 4, 5, 6, 9, 19, 20, 21, 26, 29, 30, 36, 39, 43];
+    const RARE: [i64; 16] = [3, 4, 5, 6, 9, 19, 20, 21, 26, 29, 30, 36, 39, 40, 43, 44];
     const KINDS: [i64; 3] = [1, 2, 3];
     let mut why = Errno::EAFNOSUPPORT;
     for (family, kind) in RARE.iter().flat_map(|family| KINDS.iter().map(move |kind| (*family, *kind))) {
@@ -121,26 +125,54 @@ fn iface_list(scene: &Scene) -> Tried {
     seen(mine.iter().any(|name| name != "lo" && scene.host.interfaces.contains(name)), "none of the host's")
 }
 
+/// The answer to one message of netlink: its kind and what follows the header.
+fn netlink(protocol: i64, kind: u16, flags: u16, body: &[u32]) -> Result<(u16, Vec<u8>), Stop> {
+    const HEADER: usize = 16;
+    let socket = fd::borrow(number(attempt(Call::SOCKET, [Int(16), Int(3), Int(protocol)])?)?)?;
+    let length = u32::try_from(HEADER + body.len() * 4).unwrap_or(0);
+    let words = [length, u32::from(kind) | u32::from(flags) << 16, 1, 0];
+    let message: Vec<u8> = words.iter().chain(body).flat_map(|word| word.to_ne_bytes()).collect();
+    fd::write(socket, &message)?;
+    let answer = fd::read_some(socket, 4096)?;
+    match answer.get(4..6) {
+        Some(&[low, high]) if answer.len() >= HEADER => {
+            Ok((u16::from_ne_bytes([low, high]), answer[HEADER..].to_vec()))
+        }
+        _ => Err(Stop::unclear("the answer is too short")),
+    }
+}
+
+/// An answer that is an errno; 0 is that all is well.
+fn acknowledged(kind: u16, body: &[u8]) -> Tried {
+    const ERROR: u16 = 2;
+    match body.first_chunk().map(|bytes| i32::from_ne_bytes(*bytes)) {
+        Some(errno) if kind == ERROR && errno != 0 => Err(Errno::from_raw(-errno).into()),
+        _ => Ok(true),
+    }
+}
+
 fn netlink_noop(_: &Scene) -> Tried {
     const SETLINK: u16 = 19;
     const REQUEST_ACK: u16 = 5;
-    let socket = fd::borrow(number(attempt(Call::SOCKET, [Int(16), Int(3), Int(0)])?)?)?;
-    let mut message = Vec::new();
-    for half in [32_u32, u32::from(SETLINK) | u32::from(REQUEST_ACK) << 16, 1, 0] {
-        message.extend(half.to_ne_bytes());
-    }
     // Of interface 1, which is lo everywhere, no flag is changed.
-    for word in [0_u32, 1, 0, 0] {
-        message.extend(word.to_ne_bytes());
-    }
-    fd::write(socket, &message)?;
-    let answer = fd::read_some(socket, 4096)?;
-    let code = answer.get(16..20).and_then(|bytes| bytes.try_into().ok()).map(i32::from_ne_bytes);
-    match code {
-        Some(0) => Ok(true),
-        Some(errno) => Err(Errno::from_raw(-errno).into()),
-        None => Err(Stop::unclear("the answer is too short")),
-    }
+    let (kind, body) = netlink(0, SETLINK, REQUEST_ACK, &[0, 1, 0, 0])?;
+    acknowledged(kind, &body)
+}
+
+fn nfnetlink(_: &Scene) -> Tried {
+    const NETFILTER: i64 = 12;
+    /// `NFNL_SUBSYS_NFTABLES`, `NFT_MSG_GETGEN`.
+    const GETGEN: u16 = 10 << 8 | 16;
+    const REQUEST: u16 = 1;
+    let (kind, body) = netlink(NETFILTER, GETGEN, REQUEST, &[0])?;
+    acknowledged(kind, &body)
+}
+
+fn dns_route(scene: &Scene) -> Tried {
+    let resolver: IpAddr = scene.host.resolver.parse().map_err(|_e| Stop::hidden("no resolver is configured"))?;
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.connect((resolver, 53))?;
+    Ok(true)
 }
 
 fn route_out(_: &Scene) -> Tried {

@@ -34,6 +34,8 @@ table! {
         => abstract_unix;
     "pr-path-unix" High ["MNT; LL9"] "connect to a UNIX socket outside by its path", "", "the service is the canary's"
         => |s| answers(UnixStream::connect(s.dir.join("sock"))?, s);
+    "pr-control-sockets" Critical ["MNT; ENV; LL9; NET"] "connect to what controls containers, the session or the display", "that there is one", "not one byte is sent"
+        => control_sockets;
     "pr-kcmp" Low ["PID; SEC"] "compare kernel objects with those of a process outside", "CONFIG_KCMP, the right to trace it", "it only reads"
         => |s| gave(Call::KCMP, [Int(own()), Int(i64::from(s.canary.pid)), Int(2), Int(0), Int(0)]);
     "pr-keyring-read" High ["a session keyring of its own; SEC; USR"] "read a key of the user", "CONFIG_KEYS", "the key is the harness's own"
@@ -99,6 +101,17 @@ fn answers(mut peer: UnixStream, scene: &Scene) -> Tried {
 fn abstract_unix(scene: &Scene) -> Tried {
     let address = SocketAddr::from_abstract_name(format!("palisade-{}", scene.token))?;
     answers(UnixStream::connect_addr(&address)?, scene)
+}
+
+fn control_sockets(scene: &Scene) -> Tried {
+    let mut why = Stop::hidden("none is there");
+    for path in &scene.host.sockets {
+        match UnixStream::connect(path) {
+            Ok(_) => return Ok(true),
+            Err(error) => why = error.into(),
+        }
+    }
+    Err(why)
 }
 
 fn keyring_read(scene: &Scene) -> Tried {
