@@ -2,7 +2,7 @@
 
 use crate::scene::{Canary, Host, Scene};
 use crate::{PROBE_CANARY, attempts};
-use crate::{canary, host};
+use crate::{canary, host, machine};
 use palisade_runtime::{Kind, Trouble};
 use palisade_sys::attempt::{Arg, Call, attempt};
 use std::fs::File;
@@ -63,6 +63,9 @@ fn name(token: &str) -> Vec<u8> {
 
 /// Takes everything away. Whatever is gone already is as it should be.
 pub(crate) fn remove(token: &str) {
+    for pid in machine::survivors(token) {
+        palisade_sys::process::kill(pid, palisade_sys::signal::SIGKILL).ok();
+    }
     std::fs::remove_dir_all(directory(token)).ok();
     if let Some(cgroup) = host::canary_cgroup(token) {
         std::fs::remove_dir(cgroup).ok();
@@ -135,7 +138,7 @@ impl Canaries {
         let (process, facts) = start(&dir, token).map_err(laid)?;
         let scene = Scene {
             token: token.to_owned(),
-            handle: handle(&dir.join("secret")),
+            handle: handle(&dir.join("secret"), &shared(token)[0]),
             dir,
             ids: Vec::new(),
             canary: facts,
@@ -274,8 +277,13 @@ fn start(dir: &Path, token: &str) -> io::Result<(Child, Canary)> {
     }
 }
 
-/// `struct file_handle` of a file.
-fn handle(path: &Path) -> Vec<u8> {
+/// `struct file_handle` of the first of these files whose file system gives one: an overlay may not.
+fn handle(one: &Path, other: &Path) -> Vec<u8> {
+    let found = handle_of(one);
+    if found.is_empty() { handle_of(other) } else { found }
+}
+
+fn handle_of(path: &Path) -> Vec<u8> {
     const ROOM: u32 = 128;
     let mut handle = vec![0; 8 + 128];
     handle[..4].copy_from_slice(&ROOM.to_ne_bytes());

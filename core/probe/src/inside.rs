@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
-/// How long one attempt may take, in seconds.
+/// How long one attempt may take, in seconds; and one that makes many processes.
 const ALARM: u32 = 3;
+const LONG_ALARM: u32 = 10;
 /// The message that there is nothing more to come.
 pub(crate) const OVER: &str = "over";
 /// A verdict in bytes is far shorter.
@@ -73,7 +74,7 @@ fn tried(probe: &Probe, scene: &Scene) -> Verdict {
         Ok(Cloned::Parent { pid, .. }) => pid,
         Ok(Cloned::Child) => {
             drop(ours);
-            attempt_here();
+            attempt_here(probe);
             let came = verdict((probe.attempt)(scene));
             // Whoever does not hear of it sees how this process ended.
             let told = serde_json::to_vec(&came).is_ok_and(|bytes| fd::write(&theirs, &bytes).is_ok());
@@ -93,8 +94,8 @@ fn tried(probe: &Probe, scene: &Scene) -> Verdict {
 }
 
 /// What every attempt's process is like.
-fn attempt_here() {
-    attempt::alarm(ALARM);
+fn attempt_here(probe: &Probe) {
+    attempt::alarm(if probe.id.starts_with("rs-") { LONG_ALARM } else { ALARM });
     // Where one of these cannot be had, the attempt is made all the same: it is as harmless.
     if let Some(core) = limits::Resource::from_name("core") {
         limits::set_rlimit(core, 0, 0).ok();

@@ -138,11 +138,11 @@ fn mknod(scene: &Scene) -> Tried {
 
 fn by_handle(scene: &Scene) -> Tried {
     if scene.handle.is_empty() {
-        return Err(Stop::unclear("the file system gives no handles"));
+        return Err(Stop::hidden("no file system that gives handles"));
     }
     // Any file of the same file system will do; which that is depends on the view.
     let mut why = Stop::hidden("no file of the same file system");
-    for path in ["/", "/usr", "/etc", "/var/tmp"] {
+    for path in ["/", "/usr", "/etc", "/var/tmp", "/dev/shm"] {
         let Ok(mount) = File::open(path) else { continue };
         let mount = i64::from(std::os::fd::AsRawFd::as_raw_fd(&mount));
         match attempt(Call::OPEN_BY_HANDLE_AT, [Int(mount), In(&scene.handle), Int(0)]) {

@@ -21,7 +21,7 @@ table! {
 
 /// Beyond what a policy for one program allows; far below what a host has.
 const PROCESSES: usize = 320;
-const NAP: Duration = Duration::from_secs(2);
+const NAP: Duration = Duration::from_secs(8);
 
 fn mlock(_: &Scene) -> Tried {
     const MORE: u64 = 1 << 20;
