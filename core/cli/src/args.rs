@@ -26,6 +26,7 @@ pub(crate) enum Verb {
     Plan(Plan),
     Doctor(Doctor),
     Gc(Gc),
+    Probe(Probe),
     #[command(subcommand)]
     Policy(PolicyVerb),
     #[command(subcommand)]
@@ -116,6 +117,26 @@ pub(crate) struct Gc {
     pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) plugin_dirs: PluginDirs,
+    #[command(flatten)]
+    pub(crate) form: Form,
+}
+
+/// Attack a policy from inside, harmlessly, and say what stays open
+///
+/// Makes each of some hundred small attempts to get out, once without a policy and once under it, and judges from
+/// outside what came of it: by a secret that was really read, a signal that really arrived. What does not work without
+/// a policy either proves nothing and is N/A. Nothing on this host is changed; what is laid out to be found is taken
+/// away.
+#[derive(Debug, Args)]
+pub(crate) struct Probe {
+    #[command(flatten)]
+    pub(crate) inputs: Inputs,
+    /// Only the attempts with such an id; `*` stands for any letters: fs-*
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) only: Option<String>,
+    /// Show every attempt, not only what is open
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
     #[command(flatten)]
     pub(crate) form: Form,
 }

@@ -40,6 +40,7 @@ const HOST: u8 = ExitCode::HOST;
 
 const EVERY: &[u8] = &[
     OK,
+    ExitCode::FAILED,
     USAGE,
     POLICY,
     PLUGIN,
@@ -107,6 +108,21 @@ pub(crate) const PAGES: &[Page] = &[
             (HOST, "something is left that could not be removed"),
         ],
         files: PLUGIN_FILES,
+    },
+    Page {
+        path: &["probe"],
+        examples: &[
+            ("palisade probe --policy untrusted", "what stays open under it"),
+            ("sudo palisade probe -p ./my.ron -v", "every attempt, as root, to whom most is open without a policy"),
+            ("palisade probe -p judge --only 'fs-*' --json", "one group, for a program; docs/probes.md has the fields"),
+        ],
+        codes: &[OK, ExitCode::FAILED, USAGE, POLICY, PLUGIN, HOST, ExitCode::SETUP],
+        notes: &[
+            (OK, "nothing that is critical or high is open"),
+            (ExitCode::FAILED, "something that is critical or high is open, or the host is not as it was before"),
+            (ExitCode::SETUP, "the policy could not be put in force, or the attempts could not be made"),
+        ],
+        files: ALL_FILES,
     },
     Page {
         path: &["policy"],

@@ -47,6 +47,11 @@ fn colour(terminal: bool) -> bool {
     terminal && set("NO_COLOR").is_none() && set("TERM").is_some_and(|term| term != "dumb")
 }
 
+/// A word that standard output shows as a warning, where that is a terminal with colours.
+pub(crate) fn alarming(text: &str) -> String {
+    if colour(io::stdout().is_terminal()) { with(RED, text) } else { text.to_owned() }
+}
+
 const RED: &str = "1;31";
 const BLUE: &str = "1;34";
 const BOLD: &str = "1";

@@ -8,6 +8,8 @@ pub struct ExitCode;
 impl ExitCode {
     /// All went well.
     pub const OK: u8 = 0;
+    /// What was tested does not hold. A workload's own code may be the same, but it is no test's.
+    pub const FAILED: u8 = 1;
     /// The command line was wrong.
     pub const USAGE: u8 = 2;
     /// The policy is wrong.
@@ -39,6 +41,7 @@ impl ExitCode {
 /// Every code: number, name, meaning. The manual and the documentation print this.
 pub const EXIT_CODES: &[(u8, &str, &str)] = &[
     (ExitCode::OK, "ok", "the workload, or the verb, succeeded"),
+    (ExitCode::FAILED, "failed", "what the verb tested does not hold; of `run`, the workload's own code"),
     (ExitCode::USAGE, "usage", "the command line was wrong"),
     (ExitCode::POLICY, "policy", "the policy is wrong"),
     (ExitCode::PLUGIN, "plugin", "a plugin is missing, not trusted, not compatible, or failed"),

@@ -10,6 +10,7 @@
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 compile_error!("palisade runs on 64-bit Linux");
 
+pub mod attempt;
 pub mod beneath;
 pub mod bpf;
 pub mod caps;

@@ -6,6 +6,7 @@ mod pages;
 mod plan;
 mod plugin;
 mod policy;
+mod probe;
 mod run;
 mod show;
 mod watch;
@@ -46,6 +47,10 @@ impl Said {
 
 /// Does what the command line says; gives the exit code.
 pub(crate) fn perform(argv: Vec<OsString>) -> u8 {
+    // What `probe` starts this program for again; no verb of anybody's.
+    if let Some(code) = palisade_probe::hidden(&argv) {
+        return code;
+    }
     let verb = match args::parse(argv) {
         Ok(verb) => verb,
         Err(error) => return usage(&error),
@@ -55,6 +60,7 @@ pub(crate) fn perform(argv: Vec<OsString>) -> u8 {
         Verb::Plan(args) => plan::plan(args),
         Verb::Doctor(args) => doctor::doctor(args),
         Verb::Gc(args) => gc::gc(args),
+        Verb::Probe(args) => probe::probe(&args),
         Verb::Policy(verb) => policy::policy(verb),
         Verb::Plugin(verb) => plugin::plugin(verb),
         Verb::Completions(args) => Ok(pages::completions(&args)),

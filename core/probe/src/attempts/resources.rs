@@ -1,0 +1,66 @@
+//! Taking more than one's share, with hard caps.
+
+use super::*;
+use palisade_sys::attempt::Arg::{In, Int};
+use palisade_sys::process::{self, Cloned, Target};
+use palisade_sys::{limits, signal};
+use std::time::Duration;
+
+table! {
+    "rs-mlock" Low ["RLIMIT_MEMLOCK; CAP_IPC_LOCK"] "pin more memory than the limit", "CAP_IPC_LOCK", "1 MiB more, which is let go"
+        => mlock;
+    "rs-nice" Low ["CAP_SYS_NICE; RLIMIT_NICE; SEC"] "go before others", "CAP_SYS_NICE", "only the attempt's own process"
+        => |_| { limits::set_nice(-5)?; Ok(true) };
+    "rs-realtime" Medium ["CAP_SYS_NICE; RLIMIT_RTPRIO; SEC"] "go before all others", "CAP_SYS_NICE", "only the attempt's own process, which ends"
+        => |_| gave(Call::SCHED_SETSCHEDULER, [Int(0), Int(1), In(&1_u32.to_ne_bytes())]);
+    "rs-pty" Medium ["MNT, a devpts of its own"] "see the host's terminals", "that there is one", "it only reads"
+        => terminals;
+    "rs-fork" High ["pids of the cgroup; RLIMIT_NPROC"] "have 320 processes", "", "they sleep; all are ended at once"
+        => many;
+}
+
+/// Beyond what a policy for one program allows; far below what a host has.
+const PROCESSES: usize = 320;
+const NAP: Duration = Duration::from_secs(2);
+
+fn mlock(_: &Scene) -> Tried {
+    const MORE: u64 = 1 << 20;
+    const MOST: u64 = 64 << 20;
+    let limit = limits::Resource::from_name("memlock").map(limits::get_rlimit).transpose()?;
+    let soft = limit.map_or(0, |(soft, _)| if soft == limits::UNLIMITED { 0 } else { soft });
+    let wanted = usize::try_from((soft + MORE).min(MOST)).unwrap_or(0);
+    palisade_sys::attempt::pin(wanted)?;
+    Ok(true)
+}
+
+fn terminals(scene: &Scene) -> Tried {
+    let mine = std::fs::read_dir("/dev/pts")?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let shared = mine.into_iter().any(|name| scene.host.terminals.contains(&name));
+    seen(shared, "none of the host's")
+}
+
+fn many(_: &Scene) -> Tried {
+    let mut children = Vec::with_capacity(PROCESSES);
+    let mut failed = None;
+    while children.len() < PROCESSES {
+        match process::fork() {
+            Ok(Cloned::Child) => {
+                std::thread::sleep(NAP);
+                process::exit_now(0);
+            }
+            // Without its descriptor, of which there may be fewer than processes.
+            Ok(Cloned::Parent { pid, .. }) => children.push(pid),
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
+        }
+    }
+    for child in &children {
+        process::kill(*child, signal::SIGKILL).ok();
+    }
+    for child in &children {
+        process::waitid(Target::Pid(*child), false).ok();
+    }
+    failed.map_or(Ok(true), |error| Err(error.into()))
+}

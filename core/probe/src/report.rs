@@ -1,0 +1,150 @@
+//! What the harness says.
+
+use crate::catalogue::Probe;
+use crate::verdict::{Severity, Verdict};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// The version of the report's shape.
+pub const REPORT_VERSION: u32 = 1;
+
+/// All of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The version of this shape.
+    pub version: u32,
+    /// The policy, as it was asked for.
+    pub policy: String,
+    /// Who asked: root, or an ordinary user.
+    pub uid: u32,
+    /// The kernel's release.
+    pub kernel: String,
+    /// Every attempt, in the order in which it was made.
+    pub probes: Vec<Probed>,
+    /// How many came to what.
+    pub summary: Summary,
+    /// Ids of the public catalogue that are not made, and why.
+    pub not_implemented: BTreeMap<&'static str, &'static str>,
+    /// What is not as it was before; empty when all is.
+    pub changed: Vec<String>,
+}
+
+/// One attempt and what came of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Probed {
+    /// Its name.
+    pub id: &'static str,
+    /// What it is about.
+    pub group: &'static str,
+    /// How bad it would be if it worked.
+    pub severity: Severity,
+    /// What should stop it.
+    pub layers: &'static str,
+    /// What is attempted.
+    pub attempts: &'static str,
+    /// What it needs; empty where nothing.
+    pub needs: &'static str,
+    /// Why nothing happens where it works.
+    pub harmless: &'static str,
+    /// What came of it without a policy.
+    pub bare: Verdict,
+    /// What came of it under the policy.
+    pub policy: Verdict,
+    /// What is to be said of it.
+    pub result: Verdict,
+}
+
+/// How many came to what.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Summary {
+    /// Attempts that were made.
+    pub probes: usize,
+    /// Attempts that work without a policy.
+    pub bare_open: usize,
+    /// Of these, those that the policy stops.
+    pub blocked: usize,
+    /// Attempts that work under the policy, by severity.
+    pub open: BTreeMap<&'static str, usize>,
+    /// Attempts that do not work without a policy either.
+    pub not_applicable: usize,
+    /// Attempts of which nothing can be said.
+    pub inconclusive: usize,
+}
+
+impl Probed {
+    pub(crate) fn new(probe: &Probe, bare: Verdict, policy: Verdict) -> Self {
+        let result = Verdict::of(&bare, &policy);
+        Self {
+            id: probe.id,
+            group: probe.group(),
+            severity: probe.severity,
+            layers: probe.layers,
+            attempts: probe.attempts,
+            needs: probe.needs,
+            harmless: probe.harmless,
+            bare,
+            policy,
+            result,
+        }
+    }
+}
+
+impl Summary {
+    pub(crate) fn of(probes: &[Probed]) -> Self {
+        let count = |is: &dyn Fn(&Probed) -> bool| probes.iter().filter(|probe| is(probe)).count();
+        let open = Severity::ALL.map(|severity| {
+            (severity.word(), count(&|probe| probe.severity == severity && probe.result == Verdict::Open))
+        });
+        Self {
+            probes: probes.len(),
+            bare_open: count(&|probe| probe.bare == Verdict::Open),
+            blocked: count(&|probe| probe.result.is_blocked()),
+            open: open.into(),
+            not_applicable: count(&|probe| matches!(probe.result, Verdict::NotApplicable(_))),
+            inconclusive: count(&|probe| matches!(probe.result, Verdict::Inconclusive(_))),
+        }
+    }
+}
+
+impl Report {
+    /// Whether nothing that is critical or high works under the policy.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        let bad = |probe: &&Probed| probe.severity <= Severity::High && probe.result == Verdict::Open;
+        !self.probes.iter().any(|probe| bad(&probe))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probes;
+
+    fn report(policy: &Verdict) -> Report {
+        let one = |probe| Probed::new(probe, Verdict::Open, policy.clone());
+        let probes: Vec<Probed> = probes().map(one).collect();
+        let summary = Summary::of(&probes);
+        let (policy, kernel) = ("p".to_owned(), "k".to_owned());
+        let not_implemented = BTreeMap::new();
+        Report { version: 1, policy, uid: 0, kernel, probes, summary, not_implemented, changed: Vec::new() }
+    }
+
+    #[test]
+    fn what_is_open_and_bad_does_not_hold() {
+        let open = report(&Verdict::Open);
+        assert!(!open.holds());
+        assert_eq!((open.summary.blocked, open.summary.open.values().sum()), (0, open.summary.probes));
+        let denied = report(&Verdict::Denied("EPERM".to_owned()));
+        assert!(denied.holds());
+        assert_eq!(denied.summary.blocked, denied.summary.probes);
+    }
+
+    #[test]
+    fn what_is_open_and_not_bad_holds() {
+        let mut report = report(&Verdict::Virtual);
+        for probe in report.probes.iter_mut().filter(|probe| probe.severity > Severity::High) {
+            probe.result = Verdict::Open;
+        }
+        assert!(report.holds());
+    }
+}
