@@ -13,6 +13,7 @@
 //! | `machine` | that all is as it was before |
 //! | `outside` | the harness, from the first canary to the report |
 //! | `report` | what it says |
+//! | `claims/` | the `tests` of a policy, tried |
 //!
 //! **Where the attempts come from.** The program that runs the harness runs the attempts too: it is copied into a
 //! sealed memfd, which is executed inside as `/proc/self/fd/N PROBE_INSIDE M`. So the view need not show the program,
@@ -25,6 +26,7 @@ mod attempts;
 mod canaries;
 mod canary;
 mod catalogue;
+mod claims;
 mod inside;
 mod machine;
 mod outside;
@@ -32,6 +34,7 @@ mod report;
 mod scene;
 mod verdict;
 
+pub use claims::{CLAIMS_INSIDE, Claim, Claimed, claims};
 pub use catalogue::{NOT_IMPLEMENTED, Probe, matches, probes};
 pub use outside::{Request, probe};
 pub use report::{Probed, REPORT_VERSION, Report, Summary};
@@ -48,6 +51,7 @@ pub fn hidden(argv: &[std::ffi::OsString]) -> Option<u8> {
     let word = |at: usize| argv.get(at).and_then(|word| word.to_str());
     match (word(1)?, word(2)) {
         (PROBE_INSIDE, Some(number)) => Some(inside::inside(number.parse().ok()?)),
+        (CLAIMS_INSIDE, Some(number)) => Some(claims::inside(number.parse().ok()?)),
         (PROBE_CANARY, Some(place)) => Some(canary::canary(place)),
         _ => None,
     }
