@@ -5,7 +5,7 @@ mod policy;
 use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueHint};
 use palisade_runtime::model::stage::Stage;
 use palisade_runtime::model::units::Time;
-pub(crate) use policy::{PolicyCheck, PolicyList, PolicyShow, PolicyVerb};
+pub(crate) use policy::{PolicyCheck, PolicyList, PolicyShow, PolicyTest, PolicyVerb};
 use std::ffi::OsString;
 use std::path::PathBuf;
 

@@ -150,6 +150,20 @@ pub(crate) const PAGES: &[Page] = &[
         files: POLICY_FILES,
     },
     Page {
+        path: &["policy", "test"],
+        examples: &[
+            ("palisade policy test untrusted", "what it says of itself, tried here"),
+            ("palisade policy test ./my.ron --strict --json", "for a CI job: nothing may be unproven either"),
+        ],
+        codes: &[OK, ExitCode::FAILED, USAGE, POLICY, PLUGIN, HOST, ExitCode::SETUP],
+        notes: &[
+            (OK, "nothing is broken"),
+            (ExitCode::FAILED, "something is not as the policy says; with --strict also where it could not be shown"),
+            (ExitCode::SETUP, "the policy could not be put in force"),
+        ],
+        files: ALL_FILES,
+    },
+    Page {
         path: &["policy", "check"],
         examples: &[
             ("palisade policy check policies/*.ron", "files"),

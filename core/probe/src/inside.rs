@@ -3,7 +3,7 @@
 use crate::attempts::scratch_of;
 use crate::catalogue::{Probe, probes};
 use crate::scene::Scene;
-use crate::verdict::{Verdict, verdict};
+use crate::verdict::{Tried, Verdict, verdict};
 use palisade_sys::channel::Channel;
 use palisade_sys::process::{self, Cloned, Ended, Target};
 use palisade_sys::{attempt, fd, limits, signal};
@@ -65,37 +65,50 @@ pub(crate) fn tell(channel: &Channel, what: &impl Serialize) -> Result<(), ()> {
 
 /// One attempt in a process of its own.
 fn tried(probe: &Probe, scene: &Scene) -> Verdict {
+    let seconds = if probe.id.starts_with("rs-") { LONG_ALARM } else { ALARM };
+    let (pid, verdict) = in_a_process(seconds, || (probe.attempt)(scene));
+    if let Some(pid) = pid {
+        std::fs::remove_dir_all(scratch_of(scene, pid)).ok();
+    }
+    verdict
+}
+
+/// Tries something in a process of its own, which has so many seconds.
+pub(crate) fn apart(seconds: u32, attempt: impl FnOnce() -> Tried) -> Verdict {
+    in_a_process(seconds, attempt).1
+}
+
+fn in_a_process(seconds: u32, attempt: impl FnOnce() -> Tried) -> (Option<i32>, Verdict) {
     let unclear = |error: palisade_sys::Error| Verdict::Inconclusive(error.to_string());
     let (ours, theirs) = match fd::pipe() {
         Ok(pair) => pair,
-        Err(error) => return unclear(error),
+        Err(error) => return (None, unclear(error)),
     };
     let pid = match process::fork() {
         Ok(Cloned::Parent { pid, .. }) => pid,
         Ok(Cloned::Child) => {
             drop(ours);
-            attempt_here(probe);
-            let came = verdict((probe.attempt)(scene));
+            attempt_here(seconds);
+            let came = verdict(attempt());
             // Whoever does not hear of it sees how this process ended.
             let told = serde_json::to_vec(&came).is_ok_and(|bytes| fd::write(&theirs, &bytes).is_ok());
             process::exit_now(i32::from(!told));
         }
-        Err(error) => return unclear(error),
+        Err(error) => return (None, unclear(error)),
     };
     drop(theirs);
     let said = fd::read_some(&ours, LONGEST).unwrap_or_default();
-    let ended = process::waitid(Target::Pid(pid), false);
-    std::fs::remove_dir_all(scratch_of(scene, pid)).ok();
-    match ended {
+    let verdict = match process::waitid(Target::Pid(pid), false) {
         Ok(Some(status)) => judged(&said, status.ended),
         Ok(None) => Verdict::Inconclusive("it cannot be waited for".to_owned()),
         Err(error) => unclear(error),
-    }
+    };
+    (Some(pid), verdict)
 }
 
 /// What every attempt's process is like.
-fn attempt_here(probe: &Probe) {
-    attempt::alarm(if probe.id.starts_with("rs-") { LONG_ALARM } else { ALARM });
+fn attempt_here(seconds: u32) {
+    attempt::alarm(seconds);
     // Where one of these cannot be had, the attempt is made all the same: it is as harmless.
     if let Some(core) = limits::Resource::from_name("core") {
         limits::set_rlimit(core, 0, 0).ok();

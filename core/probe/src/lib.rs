@@ -14,6 +14,7 @@
 //! | `machine` | that all is as it was before |
 //! | `outside` | the harness, from the first canary to the report |
 //! | `report` | what it says |
+//! | `claims/` | the `tests` of a policy, tried |
 //!
 //! **Where the attempts come from.** The program that runs the harness runs the attempts too: it is copied into a
 //! sealed memfd, which is executed inside as `/proc/self/fd/N PROBE_INSIDE M`. So the view need not show the program,
@@ -26,6 +27,7 @@ mod attempts;
 mod canaries;
 mod canary;
 mod catalogue;
+mod claims;
 mod host;
 mod inside;
 mod machine;
@@ -35,6 +37,7 @@ mod scene;
 mod verdict;
 
 pub use catalogue::{GROUPS, NOT_IMPLEMENTED, Probe, matches, probes};
+pub use claims::{CLAIMS_INSIDE, Claim, Claimed, claims};
 pub use outside::{Request, probe};
 pub use report::{Probed, REPORT_VERSION, Report, Summary};
 pub use verdict::{Severity, Verdict};
@@ -50,6 +53,7 @@ pub fn hidden(argv: &[std::ffi::OsString]) -> Option<u8> {
     let word = |at: usize| argv.get(at).and_then(|word| word.to_str());
     match (word(1)?, word(2)) {
         (PROBE_INSIDE, Some(number)) => Some(inside::inside(number.parse().ok()?)),
+        (CLAIMS_INSIDE, Some(number)) => Some(claims::inside(number.parse().ok()?)),
         (PROBE_CANARY, Some(place)) => Some(canary::canary(place)),
         _ => None,
     }

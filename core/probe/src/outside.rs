@@ -85,7 +85,7 @@ pub fn probe(request: Request<'_>) -> Result<Report, Trouble> {
 }
 
 /// This very program, in a file that needs no name in the view and that nobody can change.
-fn own_program() -> Result<OwnedFd, Trouble> {
+pub(crate) fn own_program() -> Result<OwnedFd, Trouble> {
     let call = |error: palisade_sys::Error| Trouble::call("the program could not be copied", &error);
     let bytes = std::fs::read("/proc/self/exe")
         .map_err(|error| Trouble::new(Kind::Setup, "the program could not be read").row("call", error.to_string()))?;

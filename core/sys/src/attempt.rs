@@ -35,7 +35,10 @@ pub enum Arg<'a> {
 }
 
 macro_rules! calls {
-    ($($name:ident = $number:ident),* $(,)?) => {
+    ($table:ident: $($name:ident = $number:ident),* $(,)?) => {
+        /// By the names of the kernel's tables, with `SYS_` before them.
+        const $table: &[(&str, Call)] = &[$((stringify!($number), Call::$name)),*];
+
         impl Call {
             $(
                 #[doc = concat!("`", stringify!($number), "`.")]
@@ -46,6 +49,7 @@ macro_rules! calls {
 }
 
 calls! {
+    EVERYWHERE:
     ACCT = SYS_acct,
     ADD_KEY = SYS_add_key,
     BIND = SYS_bind,
@@ -102,9 +106,22 @@ calls! {
 
 #[cfg(target_arch = "x86_64")]
 calls! {
+    HERE:
     IOPERM = SYS_ioperm,
     IOPL = SYS_iopl,
     MODIFY_LDT = SYS_modify_ldt,
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+const HERE: &[(&str, Call)] = &[];
+
+impl Call {
+    /// One of the list by its name in the kernel's table: `mount`.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let mut all = EVERYWHERE.iter().chain(HERE);
+        all.find(|(known, _)| known.strip_prefix("SYS_") == Some(name)).map(|(_, call)| *call)
+    }
 }
 
 /// Makes a call and gives what the kernel answered.
@@ -299,6 +316,7 @@ mod tests {
         let mut time = [0_u8; 16];
         assert_eq!(attempt(Call::CLOCK_GETTIME, [Arg::Int(1), Arg::Out(&mut time)]), Ok(0));
         assert_ne!(time, [0; 16]);
+        assert_eq!((Call::named("chroot"), Call::named("SYS_chroot"), Call::named("")), (Some(Call::CHROOT), None, None));
         let answer = attempt(Call::CHROOT, [Arg::In(b"/palisade-none")]);
         assert!(matches!(answer, Err(Errno::ENOENT | Errno::EPERM)), "{answer:?}");
     }

@@ -3,7 +3,7 @@
 use super::{Dirs, Form, Layers, PolicyDirs};
 use clap::{Args, Subcommand, ValueHint};
 
-/// List, show and check policies
+/// List, show, check and test policies
 ///
 /// Policies are found by name in the directories below, then among those that are built in; a file is used by its
 /// path only where the argument holds a `/`.
@@ -12,6 +12,7 @@ pub(crate) enum PolicyVerb {
     List(PolicyList),
     Show(PolicyShow),
     Check(PolicyCheck),
+    Test(PolicyTest),
 }
 
 /// List the policies that can be found by name
@@ -59,6 +60,27 @@ pub(crate) struct PolicyCheck {
     /// The policies: paths, or names without a dot or a `/`
     #[arg(value_name = "FILE", required = true, value_hint = ValueHint::FilePath)]
     pub(crate) files: Vec<String>,
+    #[command(flatten)]
+    pub(crate) layers: Layers,
+    #[command(flatten)]
+    pub(crate) dirs: Dirs,
+    #[command(flatten)]
+    pub(crate) form: Form,
+}
+
+/// Try what a policy says of itself
+///
+/// Tries each line of the policy's `tests` inside the real policy: what is allowed must work, what is denied must not,
+/// what is limited must have an end. A denial is tried without the policy as well, since one of what does not work
+/// anyway proves nothing: it is shown as unproven. Nothing remains of what is tried.
+#[derive(Debug, Args)]
+pub(crate) struct PolicyTest {
+    /// The policy: a name, or a path that holds a `/`
+    #[arg(value_name = "NAME|PATH", value_hint = ValueHint::AnyPath)]
+    pub(crate) name: String,
+    /// Fail also where something is unproven
+    #[arg(long)]
+    pub(crate) strict: bool,
     #[command(flatten)]
     pub(crate) layers: Layers,
     #[command(flatten)]

@@ -1,5 +1,6 @@
 //! One file for each verb.
 
+mod claims;
 mod doctor;
 mod gc;
 mod pages;

@@ -15,6 +15,7 @@ pub(super) fn policy(verb: PolicyVerb) -> Result<Said, Trouble> {
         PolicyVerb::List(args) => list(&args),
         PolicyVerb::Show(args) => show(&args),
         PolicyVerb::Check(args) => check(args),
+        PolicyVerb::Test(args) => super::claims::test(&args),
     }
 }
 
