@@ -86,6 +86,11 @@ fn a_loop_uses_a_quarter_of_a_processor_where_it_may() {
     let used = percent(&report);
     println!("cpu.max 25%: {used:.1} % over 5 s");
     assert!((23.0..=27.0).contains(&used), "{used}");
+    // What the cgroup counts is the same, also on v1, where another hierarchy counts it.
+    let usage = &read(&report)["usage"];
+    let counted = usage["figures"]["cpu_usage_us"].as_f64().unwrap() / usage["wall_ms"].as_f64().unwrap() / 10.0;
+    println!("cpu_usage_us: {counted:.1} %");
+    assert!((22.0..=28.0).contains(&counted), "{counted}");
     let hit = read(&report)["limits_hit"][0].as_str().unwrap().to_owned();
     assert!(hit.contains("held back by cpu.max 25% in "), "{hit}");
 }

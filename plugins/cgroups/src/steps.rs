@@ -56,7 +56,7 @@ impl Action for Make {
         inside(&self.groups, |place| place.moves_by().is_none() && !place.is_attached(), context.pid()?)
     }
 
-    /// In reverse: the pids controller is last, and while its cgroup is emptied nobody can fork.
+    /// In reverse: the first cgroup that is emptied is the one that can be frozen.
     fn undo(&mut self, _context: &mut Context<'_>) -> Result<(), Error> {
         let mut first = Ok(());
         while let Some(group) = { self.groups.borrow_mut().pop() } {

@@ -84,14 +84,12 @@ fn sum(text: &str, word: &str) -> u64 {
 fn read(group: &Group, live: bool, usage: &mut Usage) -> Result<(), Error> {
     let place = &group.place;
     let (counters, always) = match place.version {
-        Version::V1 => (v1::COUNTERS, if place.accounting { v1::ACCOUNTING } else { &[] }),
+        Version::V1 => (v1::COUNTERS, [].as_slice()),
         Version::V2 => (v2::COUNTERS, v2::ACCOUNTING),
     };
     let counters = counters.iter().filter(|counter| place.controllers.contains(&counter.controller));
-    let accounting =
-        always.iter().filter(|_| place.version == Version::V2 || place.controllers.contains(&Controller::Cpu));
     let mut last: (&str, Option<String>) = ("", None);
-    for counter in counters.chain(accounting).filter(|counter| live || !counter.live) {
+    for counter in counters.chain(always).filter(|counter| live || !counter.live) {
         if last.0 != counter.file {
             let text = match group.read(counter.file) {
                 Ok(text) => Some(text),
