@@ -2,6 +2,7 @@
 
 use crate::devices;
 use crate::group::{Group, cgroups_of};
+use crate::io;
 use crate::isolator::Groups;
 use crate::layout::{Place, Version};
 use crate::limits::{Kind, Limit};
@@ -138,6 +139,7 @@ impl Set {
             Kind::Devices(_) if group.place.version == Version::V2 => done.push(self.decided(group)?),
             Kind::MemoryMin(bytes) => kept("memory.min", &group.place.dir, bytes)?,
             Kind::MemoryLow(bytes) => kept("memory.low", &group.place.dir, bytes)?,
+            Kind::IoWeight(_) => done.push(io::shared_by_weight(group.place.version, &group.place.dir)?),
             _ => {}
         }
         Ok(done.join(", ").into())
