@@ -7,6 +7,8 @@ import ctypes, json, os, pathlib, pty, shutil, signal, socket, struct, subproces
 inside, policy, palisade = sys.argv[1], sys.argv[2], sys.argv[3:]
 token = os.urandom(8).hex()
 libc = ctypes.CDLL(None, use_errno=True)
+# Guests of tests/vm are emulated.
+slow = int(os.environ.get("PALISADE_TEST_SLOW", "1"))
 where = f"/var/tmp/palisade-{token}.d"
 
 CANARY = """
@@ -91,7 +93,7 @@ def make():
     device = next((f"/dev/{n}" for n in os.listdir("/dev") if stat_block(f"/dev/{n}") == block), "/dev/vda")
     v1 = next((line.split()[4] for line in open("/proc/self/mountinfo") if " - cgroup " in line), "/sys/fs/cgroup")
     config = {
-        "token": token, "dir": where, "pid": pid, "address": address, "fd": fd, "mark": f"canary-{token}",
+        "slow": slow, "token": token, "dir": where, "pid": pid, "address": address, "fd": fd, "mark": f"canary-{token}",
         "shadow": facts("/etc/shadow"), "passwd": facts("/etc/passwd"), "home": "/root", "home_ino": os.stat("/root").st_ino,
         "root": sorted(os.listdir("/")), "block": device, "shm_key": int(token[:7], 16), "pty": slave, "uid_outside": os.geteuid(),
         "tcp": servers["tcp"].getsockname()[1], "udp": servers["udp"].getsockname()[1], "tcp6": servers["tcp6"].getsockname()[1],
@@ -143,7 +145,7 @@ def arm(command, config, slave):
     source = pathlib.Path(inside).read_text()
     # The script comes as an argument: under the policy its file is not there. Standard input is a pty of ours.
     done = subprocess.run(command + ["python3", "-c", source, json.dumps(config)],
-                          env=environment, stdin=slave, pass_fds=[slave], stdout=subprocess.PIPE, text=True, timeout=120)
+                          env=environment, stdin=slave, pass_fds=[slave], stdout=subprocess.PIPE, text=True, timeout=120 * slow)
     if done.returncode:
         sys.exit(f"{command}: status {done.returncode}")
     return dict(line.split("\t") for line in done.stdout.splitlines())

@@ -206,7 +206,7 @@ def pr_posix_mq():
     return fd >= 0
 def connect(family, address, kind=socket.SOCK_STREAM):
     with socket.socket(family, kind) as peer:
-        peer.settimeout(2)
+        peer.settimeout(2 * C["slow"])
         peer.connect(address)
         return TOKEN.encode() in peer.recv(64)
 @probe
@@ -235,7 +235,7 @@ def nt_loopback_tcp6(): return connect(socket.AF_INET6, ("::1", C["tcp6"]))
 @probe
 def nt_loopback_udp():
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
-        peer.settimeout(1)
+        peer.settimeout(1 * C["slow"])
         peer.sendto(b"?", ("127.0.0.1", C["udp"]))
         try:
             return TOKEN.encode() in peer.recv(64)
@@ -399,7 +399,7 @@ def rs_fork():
         while len(children) < 320:
             child = os.fork()
             if child == 0:
-                time.sleep(2)
+                time.sleep(2 * C["slow"])
                 os._exit(0)
             children.append(child)
         return True
@@ -518,7 +518,7 @@ def attempt(function):
     out, into = os.pipe()
     child = os.fork()
     if child == 0:
-        signal.alarm(5)
+        signal.alarm(5 * C["slow"])
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         try:
             said = "OPEN" if function() else "VIRTUAL"
