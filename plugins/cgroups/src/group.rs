@@ -256,9 +256,12 @@ impl Group {
         Ok(text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect())
     }
 
-    /// Whether nobody inside can fork on while all are killed.
-    pub(crate) fn can_be_stopped(&self) -> bool {
-        ["cgroup.kill", "pids.max"].into_iter().chain(FREEZERS.iter().map(|f| f.file)).any(|file| self.has(file))
+    /// How badly those inside can outrun who kills them: not at all, while they cannot fork, or as they like.
+    pub(crate) fn wildness(&self) -> u8 {
+        if ["cgroup.kill"].into_iter().chain(FREEZERS.iter().map(|f| f.file)).any(|file| self.has(file)) {
+            return 0;
+        }
+        if self.has("pids.max") { 1 } else { 2 }
     }
 
     /// Kills one by one. Some might fork faster than they are killed, and be it because they leave no processor to who

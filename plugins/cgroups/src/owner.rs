@@ -96,8 +96,8 @@ pub(crate) fn collect(remove: bool) -> std::result::Result<Vec<Left>, palisade_a
     for mount in layout::mount_points(&mounts) {
         all.extend(orphans(&mount).doing(|| format!("cannot see what is left below {}", mount.display()))?);
     }
-    // On v1 one launch has several, and only some of them can keep those inside from forking on.
-    all.sort_by_key(|orphan| !orphan.group.can_be_stopped());
+    // On v1 one launch has several, and those inside cannot be stopped in each of them.
+    all.sort_by_key(|orphan| orphan.group.wildness());
     Ok(all.into_iter().map(|orphan| collected(&orphan, remove)).collect())
 }
 
