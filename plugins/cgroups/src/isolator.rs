@@ -153,7 +153,8 @@ fn settle(layout: Layout, parent: Option<&str>) -> Room {
     for (controller, why) in layout.missing {
         let help = "boot with the controller on, and mount its hierarchy below /sys/fs/cgroup; \
             or write `demand: Degrade` in the policy to run without these limits";
-        room.without.push((controller, Error::host(why).help(help)));
+        let message = format!("no cgroup can be made that limits {}: {why}", controller.name());
+        room.without.push((controller, Error::host(message).help(help)));
     }
     for place in layout.v1 {
         match fd::may_write(&place.dir) {
