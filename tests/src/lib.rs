@@ -1,10 +1,12 @@
 //! What the tests share: the released program in a place that everybody can reach, runs with a time limit, and a
 //! look at what is left behind.
 
+mod cgroups;
 mod left;
 mod run;
 mod skips;
 
+pub use cgroups::EmptyCgroups;
 pub use left::Leftovers;
 pub use run::{Ran, Run, Who};
 pub use skips::skip;
@@ -25,6 +27,11 @@ pub fn tree() -> PathBuf {
 /// Whether this process is root: then runs as an ordinary user are possible, too.
 pub fn is_root() -> bool {
     palisade_sys::process::euid() == 0
+}
+
+/// By how much everything takes longer here: guests of `tests/vm` are emulated.
+pub fn slowness() -> u32 {
+    if std::env::var_os("PALISADE_VM").is_some() { 20 } else { 1 }
 }
 
 /// Where `cargo build --release` left the program.

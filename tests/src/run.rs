@@ -1,6 +1,6 @@
 //! Running the program, always with a time limit.
 
-use crate::{USER, is_root, program};
+use crate::{USER, is_root, program, slowness};
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -64,7 +64,7 @@ impl Run {
     fn new(command: Vec<OsString>) -> Self {
         let who = if is_root() { Who::Root } else { Who::User };
         let (env, stdin) = (Vec::new(), Vec::new());
-        Self { command, env, stdin, who, cwd: "/".into(), limit: Duration::from_secs(60) }
+        Self { command, env, stdin, who, cwd: "/".into(), limit: Duration::from_secs(60) * slowness() }
     }
 
     /// Who runs it.
@@ -118,7 +118,7 @@ impl Run {
         command
     }
 
-    /// Runs it to its end, or panics after 60 s.
+    /// Runs it to its end, or panics when that takes too long.
     pub fn ran(self) -> Ran {
         let begun = Instant::now();
         let mut command = self.command();

@@ -62,6 +62,35 @@ fn what_a_killed_launcher_left_is_shown_and_removed_and_what_runs_is_not() {
     before.same();
 }
 
+/// Without a namespace of processes nobody ends what a killed launcher has started; and here that forks again for each
+/// process that is killed.
+#[test]
+fn gc_ends_a_fork_bomb_whose_launcher_was_killed() {
+    let _alone = alone();
+    if !is_root() {
+        return palisade_tests::skip("gc:root", "an ordinary user has no cgroups here");
+    }
+    let scratch = Scratch::new();
+    let limits = "memory: (max: \"2GiB\"), pids: (max: 400)";
+    let policy = scratch.policy(&format!("Policy(version: 1, plugins: {{ \"cgroups\": ({limits}) }})"));
+    let bomb = "import os, time\nend = time.monotonic() + 60\nprint('ready', flush=True)\n\
+        while time.monotonic() < end:\n    try: os.fork()\n    except OSError: pass";
+    let before = Leftovers::now();
+    let mut command = Run::under(policy, ["python3", "-c", bomb]).command();
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    until_ready(&mut child);
+    std::thread::sleep(Duration::from_millis(500));
+    kill(&mut child);
+    let began = Instant::now();
+    let removed = Run::palisade(["gc"]).ran();
+    println!("gc took {:?}", began.elapsed());
+    assert!(has(&removed.stdout, child.id()) && !removed.stdout.contains("could not be"), "{}", removed.stdout);
+    let shown = Run::palisade(["gc", "--dry-run"]).ran().code(0);
+    assert!(!has(&shown.stdout, child.id()), "{}", shown.stdout);
+    before.same();
+}
+
 /// Numbers that look random, from a seed that is printed.
 struct Random(u64);
 

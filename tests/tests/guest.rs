@@ -1,7 +1,7 @@
 //! Limits and what a workload sees of its cgroup, by whoever runs the tests: what is tried on other kernels, layouts of
 //! cgroups and users as well (`tests/vm/matrix`).
 
-use palisade_tests::{Ran, Run, Scratch, is_root};
+use palisade_tests::{Ran, Run, Scratch, is_root, skip};
 use std::process::Stdio;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -69,6 +69,32 @@ fn it_may_see_its_own_cgroup_and_no_other_and_change_none() {
         run("Cgroup", "Degrade", script).code(121).says("it would show the cgroups of others");
     }
     run("Cgroup", "Off", script).code(121).says("it would show the cgroups of others");
+}
+
+/// In a mount namespace of its own, with a change to every hierarchy that is mounted.
+fn behind(change: &str, demand: &str) -> Ran {
+    let scratch = Scratch::new();
+    let text = format!(
+        "Policy(version: 1, extends: [\"untrusted\"], plugins: {{ \"cgroups\": (demand: {demand}, pids: (max: 64)) }})"
+    );
+    let policy = scratch.policy(&text);
+    let all = "awk '$3 ~ /^cgroup/ { print $2 }' /proc/self/mounts | tac";
+    let script = format!("for at in $({all}); do {change} \"$at\" || exit 99; done; exec \"$@\"");
+    let run = ["unshare", "--mount", "--propagation", "private", "sh", "-c", &script, "sh"];
+    Run::under(policy, ["true"]).behind(&run).ran()
+}
+
+#[test]
+fn cgroups_that_cannot_be_written_or_are_not_there_end_the_launch_unless_the_policy_lets_it_go_on() {
+    let _alone = alone();
+    if !is_root() {
+        return skip("cgroups_that_cannot_be_written:root", "only root may change what is mounted");
+    }
+    for (change, says) in [("mount -o remount,bind,ro", "EROFS"), ("umount", "not mounted")] {
+        let ran = behind(change, "Require").says(says).says("demand: Degrade");
+        assert!(matches!(ran.code, Some(120 | 121)), "{change}: {:?} {}", ran.code, ran.stderr);
+        behind(change, "Degrade").code(0);
+    }
 }
 
 #[test]

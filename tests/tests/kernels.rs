@@ -4,8 +4,8 @@
 use palisade_runtime::KERNEL_FEATURES;
 use palisade_sys::mount::{MountAttr, MountFlags};
 use palisade_sys::{Errno, fd, host, landlock, mount};
-use palisade_tests::{Run, is_root, tree};
-use std::path::{Path, PathBuf};
+use palisade_tests::{EmptyCgroups, Run, is_root, tree};
+use std::path::Path;
 
 /// Kernels below it are refused.
 const FLOOR: (u32, u32) = (5, 10);
@@ -59,39 +59,14 @@ fn the_table_of_the_documentation_is_that_of_the_manifests() {
     assert!(block == table, "docs/kernels.md should have this table:\n{table}");
 }
 
-/// A cgroup of v2 with all controllers that there are, as root.
-struct Group(PathBuf);
-
-impl Group {
-    /// `None` where it cannot be tried: not root, or memory is limited by v1.
-    fn new() -> Option<Self> {
-        let top = Path::new("/sys/fs/cgroup");
-        let controllers = std::fs::read_to_string(top.join("cgroup.controllers")).unwrap_or_default();
-        if !is_root() || !controllers.contains("memory") {
-            return None;
-        }
-        for controller in controllers.split_ascii_whitespace() {
-            std::fs::write(top.join("cgroup.subtree_control"), format!("+{controller}")).unwrap();
-        }
-        let dir = top.join(format!("palisade-test-kernels-{}", std::process::id()));
-        std::fs::create_dir(&dir).unwrap();
-        Some(Self(dir))
-    }
-
-    fn has(&self, file: &str) -> bool {
-        self.0.join(file).exists()
-    }
-
-    /// `None` where the controller is not on: systemd, where it runs, may have taken it back.
-    fn of(group: Option<&Self>, known: &str, file: &str) -> Option<bool> {
-        group.filter(|group| group.has(known)).map(|group| group.has(file))
-    }
+fn memory_on_v2() -> bool {
+    std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").is_ok_and(|text| text.contains("memory"))
 }
 
-impl Drop for Group {
-    fn drop(&mut self) {
-        std::fs::remove_dir(&self.0).unwrap();
-    }
+/// Whether a cgroup has a file; `None` where the controller of that other file is not on: systemd, where it runs, may
+/// have taken it back.
+fn of(cgroups: Option<&EmptyCgroups>, known: &str, file: &str) -> Option<bool> {
+    cgroups.filter(|cgroups| cgroups.has(known)).map(|cgroups| cgroups.has(file))
 }
 
 /// Whether an ordinary user can do this in an overlay at /o.
@@ -111,7 +86,7 @@ fn overlaid(script: &str) -> bool {
 }
 
 /// Whether this kernel has it; `None` where that cannot be tried here.
-fn tried(name: &str, group: Option<&Group>) -> Option<bool> {
+fn tried(name: &str, cgroups: Option<&EmptyCgroups>) -> Option<bool> {
     let abi = |wanted: u32| landlock::abi_version().ok().map_or(Some(false), |abi| Some(abi >= wanted));
     let implemented = |result: palisade_sys::Result<()>| Some(!result.is_err_and(|e| e.kind() == Errno::ENOSYS));
     match name {
@@ -135,16 +110,17 @@ fn tried(name: &str, group: Option<&Group>) -> Option<bool> {
             let policy = scratch.policy(&format!("Policy(version: 1, plugins: {{ {section} }})"));
             Run::under(policy, ["true"]).ran().code == Some(0)
         }),
-        "misc" => group.map(|_| std::fs::read_to_string("/proc/cgroups").unwrap().contains("\nmisc\t")),
-        "cgroup.kill" => group.map(|group| group.has("cgroup.kill")),
-        "cpu.burst" => Group::of(group, "cpu.max", "cpu.max.burst"),
-        "cpu.idle" => Group::of(group, "cpu.max", "cpu.idle"),
-        "memory.peak" => Group::of(group, "memory.max", "memory.peak"),
+        "misc" => cgroups.map(|_| std::fs::read_to_string("/proc/cgroups").unwrap().contains("\nmisc\t")),
+        "cgroup.kill" => cgroups.map(|cgroups| cgroups.has("cgroup.kill")),
+        "cpu.burst" => of(cgroups, "cpu.max", "cpu.max.burst"),
+        "cpu.idle" => of(cgroups, "cpu.max", "cpu.idle"),
+        "memory.peak" => of(cgroups, "memory.max", "memory.peak"),
         // A kernel may have been built without it.
         "memory.zswap" => {
-            group.filter(|_| Path::new("/sys/module/zswap").exists()).map(|group| group.has("memory.zswap.max"))
+            let built = Path::new("/sys/module/zswap").exists();
+            cgroups.filter(|_| built).map(|cgroups| cgroups.has("memory.zswap.max"))
         }
-        "pids.peak" => Group::of(group, "pids.max", "pids.peak"),
+        "pids.peak" => of(cgroups, "pids.max", "pids.peak"),
         other => panic!("no test tries \"{other}\""),
     }
 }
@@ -152,13 +128,14 @@ fn tried(name: &str, group: Option<&Group>) -> Option<bool> {
 #[test]
 fn each_feature_is_there_from_its_kernel_on_and_not_before() {
     let (major, minor) = host::kernel_version().unwrap();
-    let group = Group::new();
+    // On v1 the files have other names.
+    let cgroups = (is_root() && memory_on_v2()).then(EmptyCgroups::new);
     let mut wrong = Vec::new();
     for Feature { name, since, .. } in features().into_iter().filter(|feature| feature.since > FLOOR) {
         if COSTS.contains(&name.as_str()) {
             continue;
         }
-        match tried(&name, group.as_ref()) {
+        match tried(&name, cgroups.as_ref()) {
             Some(found) if found != ((major, minor) >= since) => {
                 wrong.push(format!("{name}: {found}, table: {since:?}"))
             }

@@ -42,11 +42,13 @@ fn a_hog_of_twice_the_limit_is_killed_every_time_and_the_report_names_it() {
     assert_eq!(read(&report)["limits_hit"], serde_json::json!([]));
     let before = Leftovers::now();
     for time in 0..100 {
-        command(&report, &policy, &["python3", "-c", &hog(64)]).ran().code(122).says("killed by memory.max 32MiB");
+        let ran = command(&report, &policy, &["python3", "-c", &hog(64)]).ran().code(122);
+        ran.says("killed by memory.max 32MiB").says("\n  help    raise memory.max, or ");
         let said = read(&report);
         let hit = said["limits_hit"][0].as_str().unwrap();
         assert!(hit.starts_with("killed by memory.max 32MiB, peak 32MiB at "), "time {time}: {hit}");
         assert!(hit.contains(".ron:4:"), "the policy's line is named: {hit}");
+        assert!(said["limits_help"][0].as_str().unwrap().starts_with("raise memory.max, or "), "{said}");
     }
     before.same();
 }
@@ -86,6 +88,11 @@ fn a_loop_uses_a_quarter_of_a_processor_where_it_may() {
     let used = percent(&report);
     println!("cpu.max 25%: {used:.1} % over 5 s");
     assert!((23.0..=27.0).contains(&used), "{used}");
+    // What the cgroup counts is the same, also on v1, where another hierarchy counts it.
+    let usage = &read(&report)["usage"];
+    let counted = usage["figures"]["cpu_usage_us"].as_f64().unwrap() / usage["wall_ms"].as_f64().unwrap() / 10.0;
+    println!("cpu_usage_us: {counted:.1} %");
+    assert!((22.0..=28.0).contains(&counted), "{counted}");
     let hit = read(&report)["limits_hit"][0].as_str().unwrap().to_owned();
     assert!(hit.contains("held back by cpu.max 25% in "), "{hit}");
 }

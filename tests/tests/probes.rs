@@ -9,7 +9,6 @@ use std::sync::{Mutex, MutexGuard};
 const KNOWN: &[(&str, &str)] = &[
     ("il-boot-id", "version and boot id"),
     ("il-uptime", "load, uptime"),
-    ("hy-ctty", "A terminal as standard input is the caller's terminal"),
     ("fs-exec-dropped", "What the workload may write it may also execute"),
     ("fs-protected-links", "fs.protected_"),
 ];

@@ -51,7 +51,7 @@ pub struct Finish {
 pub struct Hit {
     /// The limit's name (`memory.max`).
     pub limit: String,
-    /// What happened, in words.
+    /// What happened, in one line of words; a second line, where there is one, says what can be done about it.
     pub words: String,
     /// Whether it is what ended the workload.
     pub ended_it: bool,

@@ -31,6 +31,8 @@ pub struct Report {
     pub workload: WorkloadReport,
     /// The limits that were hit, whether or not they ended the workload.
     pub limits_hit: Vec<String>,
+    /// What can be done about each of them, in the same order; empty where the plugin says nothing.
+    pub limits_help: Vec<String>,
     /// What could not be undone or counted, in words; empty when nothing was left behind.
     pub failures: Vec<String>,
     /// What it used.

@@ -15,6 +15,8 @@ use std::time::Duration;
 pub(crate) struct Finished {
     pub(crate) figures: BTreeMap<String, u64>,
     pub(crate) hits: Vec<String>,
+    /// For each of them.
+    pub(crate) help: Vec<String>,
     /// The plugin and the words of the limit that ended the workload.
     pub(crate) ended_it: Option<(String, String)>,
 }
@@ -24,7 +26,9 @@ impl Finished {
         self.figures.extend(raw.figures.into_iter().map(|pair| (pair.0.into_string(), pair.1)));
         for hit in raw.hits {
             let place = hit.origin.into_option().map(|o| format!(" at {}", sources.locate(Origin::from(o))));
-            let words = format!("{}{}", hit.words, place.unwrap_or_default());
+            let (what, help) = hit.words.split_once('\n').unwrap_or((&hit.words, ""));
+            let words = format!("{what}{}", place.unwrap_or_default());
+            self.help.push(help.to_owned());
             if hit.ended_it && self.ended_it.is_none() {
                 self.ended_it = Some((plugin.to_owned(), words.clone()));
             }
@@ -99,6 +103,7 @@ fn make(launch: &Launch, ended: Ended, exit_code: u8, usage: Usage, finished: Fi
             exit_code,
         },
         limits_hit: finished.hits,
+        limits_help: finished.help,
         failures: launch.failures.clone(),
         usage,
         series: None,

@@ -18,8 +18,25 @@ use std::time::{Duration, Instant};
 const MAGIC: [i64; 2] = [0x27_e0eb, 0x6367_7270];
 /// How long stragglers may take to die before their cgroup is given up: longer than any exit that is not stuck
 /// in the kernel.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
 const SIGKILL: i32 = 9;
+/// How long it may take until all are frozen.
+const FREEZING: Duration = Duration::from_millis(500);
+
+/// A file that stops all who are inside, what to write to it, and where the kernel says that they stand still.
+struct Freezer {
+    file: &'static str,
+    freeze: &'static str,
+    thaw: &'static str,
+    state: &'static str,
+    frozen: &'static str,
+}
+
+/// v2, since 5.2, and the hierarchy `freezer` of v1.
+const FREEZERS: [Freezer; 2] = [
+    Freezer { file: "cgroup.freeze", freeze: "1", thaw: "0", state: "cgroup.events", frozen: "frozen 1" },
+    Freezer { file: "freezer.state", freeze: "FROZEN", thaw: "THAWED", state: "freezer.state", frozen: "FROZEN" },
+];
 
 /// A cgroup that this launch made.
 #[derive(Debug)]
@@ -70,7 +87,6 @@ impl Group {
         let place = Place {
             version: Version::V2,
             controllers: Vec::new(),
-            accounting: false,
             dir: above.to_owned(),
             path: above.to_owned(),
             enable: Vec::new(),
@@ -240,13 +256,50 @@ impl Group {
         Ok(text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect())
     }
 
-    /// Signals each process by a pidfd, and only those that are listed again after it was opened: a number that was
-    /// freed and given to a stranger in between is not in the second list.
+    /// How badly those inside can outrun who kills them: not at all, while they cannot fork, or as they like.
+    pub(crate) fn wildness(&self) -> u8 {
+        if ["cgroup.kill"].into_iter().chain(FREEZERS.iter().map(|f| f.file)).any(|file| self.has(file)) {
+            return 0;
+        }
+        if self.has("pids.max") { 1 } else { 2 }
+    }
+
+    /// Kills one by one. Some might fork faster than they are killed, and be it because they leave no processor to who
+    /// kills them: so they are frozen first, or where that cannot be had, they may not fork.
     fn kill_each(&self) -> palisade_sys::Result<()> {
-        if self.has("pids.max") {
-            // No straggler forks on while it is chased.
+        let frozen = self.freeze()?;
+        if frozen.is_none() && self.has("pids.max") {
             fd::write_at(&self.dir, "pids.max", b"0")?;
         }
+        let killed = self.kill_listed();
+        if let Some(freezer) = frozen {
+            // v1: only now they die, and that before anything else.
+            fd::write_at(&self.dir, freezer.file, freezer.thaw.as_bytes())?;
+        }
+        killed
+    }
+
+    /// Freezes it, where that can be done, and waits until all are.
+    fn freeze(&self) -> palisade_sys::Result<Option<&'static Freezer>> {
+        for freezer in &FREEZERS {
+            match fd::write_at(&self.dir, freezer.file, freezer.freeze.as_bytes()) {
+                Ok(()) => {}
+                Err(e) if e.kind() == Errno::ENOENT => continue,
+                Err(e) => return Err(e),
+            }
+            let begun = Instant::now();
+            // One that is stuck in the kernel is not frozen, and does not fork either.
+            while !self.read(freezer.state)?.lines().any(|line| line == freezer.frozen) && begun.elapsed() < FREEZING {
+                sleep(Duration::from_micros(200));
+            }
+            return Ok(Some(freezer));
+        }
+        Ok(None)
+    }
+
+    /// Signals each process by a pidfd, and only those that are listed again after it was opened: a number that was
+    /// freed and given to a stranger in between is not in the second list.
+    fn kill_listed(&self) -> palisade_sys::Result<()> {
         let handles: Vec<(i32, OwnedFd)> =
             self.processes()?.into_iter().filter_map(|pid| Some((pid, process::pidfd_open(pid).ok()?))).collect();
         let again = self.processes()?;

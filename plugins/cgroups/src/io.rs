@@ -1,5 +1,6 @@
 //! Which block device is meant: limits of input and output hold for whole disks, and a policy names paths.
 
+use crate::layout::Version;
 use palisade_abi::Error;
 use std::fmt;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
@@ -49,6 +50,37 @@ pub(crate) fn disk(named: &str) -> Result<Number, Error> {
                 "tmpfs, overlay, btrfs and network file systems have none; name the disk itself, such as \"/dev/vda\"",
             )),
     }
+}
+
+/// Says by what some disk is shared by weights. Where none is, the kernel takes a weight, and it binds nothing.
+///
+/// Linux: Documentation/admin-guide/cgroup-v2.rst, "IO Interface Files"; Documentation/block/bfq-iosched.rst.
+pub(crate) fn shared_by_weight(version: Version, dir: &Path) -> Result<String, Error> {
+    let (found, call, help) = match version {
+        // Only the root of the hierarchy has the file, with a line for each disk that was ever told.
+        Version::V2 => (
+            dir.ancestors().find_map(|above| {
+                let text = std::fs::read_to_string(above.join("io.cost.qos")).ok()?;
+                Some(text.lines().find(|line| line.contains(" enable=1"))?.to_owned())
+            }),
+            format!("read(io.cost.qos): no disk with enable=1 in {} or above", dir.display()),
+            "turn it on for the disk: echo \"254:0 enable=1\" >/sys/fs/cgroup/io.cost.qos, with the number that lsblk \
+             prints; or leave `io.weight` out",
+        ),
+        Version::V1 => (
+            std::fs::read_dir("/sys/block").into_iter().flatten().flatten().find_map(|disk| {
+                let text = std::fs::read_to_string(disk.path().join("queue/scheduler")).ok()?;
+                text.contains("[bfq]").then(|| format!("{} [bfq]", disk.file_name().display()))
+            }),
+            "read(/sys/block/*/queue/scheduler): no disk with [bfq]".to_owned(),
+            "choose the scheduler for the disk: echo bfq >/sys/block/vda/queue/scheduler; or leave `io.weight` out",
+        ),
+    };
+    found.ok_or_else(|| {
+        Error::host("no disk of this host is shared by weights, so `io.weight` would bind nothing")
+            .call(call, 0)
+            .help(help)
+    })
 }
 
 /// The disk of a partition: the kernel takes limits for whole disks only.

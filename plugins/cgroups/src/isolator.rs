@@ -15,6 +15,10 @@ use palisade_sys::procfs::Proc;
 use std::cell::RefCell;
 use std::rc::Rc;
 
+/// So many processes can be killed one by one in time, if only they may not fork. More of them, each trying to, leave
+/// too little of the processors to who kills them, so they are frozen first; on v1 that takes one more cgroup.
+const FEW: u64 = 256;
+
 /// The cgroups of this launch, once they are made.
 pub(crate) type Groups = Rc<RefCell<Vec<Group>>>;
 
@@ -48,7 +52,12 @@ impl Cgroup {
     /// The controllers that are needed, each once.
     fn wanted(&self) -> Vec<Controller> {
         let needs = |c: &Controller| self.limits.iter().any(|l| l.controller == *c && l.kind != Kind::NoLimit);
-        Controller::ALL.into_iter().filter(needs).collect()
+        let mut wanted: Vec<Controller> = Controller::ALL.into_iter().filter(needs).collect();
+        let few = self.limits.iter().any(|limit| matches!(limit.kind, Kind::PidsMax(most) if most <= FEW));
+        if !wanted.is_empty() && !few {
+            wanted.push(Controller::Freezer);
+        }
+        wanted
     }
 
     /// The steps, given what the host has room for.
@@ -144,11 +153,13 @@ fn settle(layout: Layout, parent: Option<&str>) -> Room {
     for (controller, why) in layout.missing {
         let help = "boot with the controller on, and mount its hierarchy below /sys/fs/cgroup; \
             or write `demand: Degrade` in the policy to run without these limits";
-        room.without.push((controller, Error::host(why).help(help)));
+        let message = format!("no cgroup can be made that limits {}: {why}", controller.name());
+        room.without.push((controller, Error::host(message).help(help)));
     }
     for place in layout.v1 {
         match fd::may_write(&place.dir) {
             Ok(()) => room.places.push(place),
+            Err(_) if !place.controllers.iter().any(|c| c.limits()) => {}
             Err(error) => {
                 let message = format!("no cgroup can be made in {}", place.dir.display());
                 let help = match parent {
@@ -218,7 +229,7 @@ mod tests {
         assert_eq!(
             plan(ALL, v1()),
             [
-                "prepare: makes a cgroup of its own for memory, cpu, pids (cgroup v1)",
+                "prepare: makes a cgroup of its own for memory, cpu, cpuacct, pids (cgroup v1)",
                 "prepare: limits memory to 512MiB (memory.max)",
                 "prepare: allows no swap (memory.swap)",
                 "prepare: limits CPU time to 200% of one CPU (cpu.max)",

@@ -28,8 +28,6 @@ pub(crate) struct Place {
     pub(crate) version: Version,
     /// Those of the wanted controllers that this hierarchy has.
     pub(crate) controllers: Vec<Controller>,
-    /// v1: whether `cpuacct` is in the same hierarchy.
-    pub(crate) accounting: bool,
     /// The directory.
     pub(crate) dir: PathBuf,
     /// The same cgroup as `/proc/PID/cgroup` writes it.
@@ -97,10 +95,13 @@ pub(crate) fn find(mountinfo: &str, cgroup: &str, wanted: &[Controller], parent:
     let entries = parse_cgroups(cgroup);
     let mut layout = Layout::default();
     let mut rest = Vec::new();
-    for &controller in wanted {
+    for controller in with_accounting(wanted) {
+        if !controller.limits() && layout.v1.is_empty() {
+            continue;
+        }
         let entry = entries.iter().find(|e| e.controllers.iter().any(|name| name == controller.v1_name()));
         let Some(entry) = entry else {
-            rest.push(controller);
+            rest.extend(controller.limits().then_some(controller));
             continue;
         };
         let known = layout.v1.iter_mut().find(|p| entry.controllers.iter().any(|c| c == p.controllers[0].v1_name()));
@@ -110,7 +111,8 @@ pub(crate) fn find(mountinfo: &str, cgroup: &str, wanted: &[Controller], parent:
         }
         match v1_place(&mounts, entry, controller, parent) {
             Ok(place) => layout.v1.push(place),
-            Err(why) => layout.missing.push((controller, why)),
+            Err(why) if controller.limits() => layout.missing.push((controller, why)),
+            Err(_) => {}
         }
     }
     if rest.is_empty() {
@@ -121,6 +123,12 @@ pub(crate) fn find(mountinfo: &str, cgroup: &str, wanted: &[Controller], parent:
         Err(why) => layout.missing.extend(rest.into_iter().map(|controller| (controller, why.clone()))),
     }
     layout
+}
+
+/// With what counts processor time on v1, beside what limits it.
+fn with_accounting(wanted: &[Controller]) -> impl Iterator<Item = Controller> {
+    let after = |c: Controller| (c == Controller::Cpu).then_some(Controller::Cpuacct);
+    wanted.iter().flat_map(move |c| [Some(*c), after(*c)]).flatten()
 }
 
 /// Where hierarchies are mounted.
@@ -143,7 +151,6 @@ fn v1_place(
     Ok(Place {
         version: Version::V1,
         controllers: vec![controller],
-        accounting: entry.controllers.iter().any(|c| c == "cpuacct"),
         dir: under(&mount.point, &below),
         path: under(&mount.root, &below),
         enable: Vec::new(),
@@ -219,7 +226,7 @@ fn unescape(text: &str) -> PathBuf {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use Controller::{Cpu, Memory, Pids};
+    use Controller::{Cpu, Cpuacct, Freezer, Memory, Pids};
 
     pub(crate) const HYBRID: (&str, &str) = (
         "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n\
@@ -238,7 +245,7 @@ pub(crate) mod tests {
             seen,
             [("/sys/fs/cgroup/memory/job/7", "/job/7"), ("/sys/fs/cgroup/cpu", "/"), ("/sys/fs/cgroup/my pids", "/")]
         );
-        assert!(layout.v1[1].accounting && !layout.v1[0].accounting);
+        assert_eq!(layout.v1[1].controllers, [Cpu, Cpuacct]);
         assert_eq!((layout.v2, layout.missing), (None, vec![]));
     }
 
@@ -256,6 +263,25 @@ pub(crate) mod tests {
         let layout = find(mounts, "1:cpu,memory:/\n", &[Memory, Cpu], None);
         assert_eq!(layout.v1.len(), 1);
         assert_eq!(layout.v1[0].controllers, [Memory, Cpu]);
+    }
+
+    #[test]
+    fn what_serves_a_launch_on_v1_has_hierarchies_of_its_own_and_is_never_missed() {
+        let mounts = "32 31 0:29 / /c rw - cgroup cgroup rw,cpu\n\
+            33 31 0:30 / /a rw - cgroup cgroup rw,cpuacct\n34 31 0:31 / /f rw - cgroup cgroup rw,freezer\n\
+            35 31 0:32 / /p rw - cgroup cgroup rw,pids\n";
+        let cgroup = "1:cpu:/\n2:cpuacct:/x\n3:freezer:/\n4:pids:/\n5:memory:/\n0::/\n";
+        let of = |wanted: &[Controller]| -> Vec<Vec<Controller>> {
+            find(mounts, cgroup, wanted, None).v1.into_iter().map(|place| place.controllers).collect()
+        };
+        assert_eq!(of(&[Cpu, Pids, Freezer]), [[Cpu], [Cpuacct], [Pids], [Freezer]]);
+        assert_eq!(of(&[Pids]), [[Pids]]);
+        let layout = find(mounts, cgroup, &[Memory, Freezer], None);
+        assert!(layout.v1.is_empty() && layout.missing.len() == 1, "{layout:?}");
+        let layout = find(&mounts.replace("/f rw - cgroup", "/f rw - tmpfs"), cgroup, &[Cpu, Freezer], None);
+        assert!(layout.v1.len() == 2 && layout.missing.is_empty(), "{layout:?}");
+        let layout = find(mounts, "2:cpuacct:/\n3:freezer:/\n0::/\n", &[Cpu, Freezer], None);
+        assert!(layout.v1.is_empty() && layout.missing.len() == 1, "cpu is on v2: {layout:?}");
     }
 
     #[test]

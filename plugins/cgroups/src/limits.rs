@@ -18,11 +18,15 @@ pub(crate) enum Controller {
     Misc,
     /// v2 has no controller for it: a program decides.
     Devices,
-    /// The last one: when all is undone in reverse, nobody can fork while the others are emptied.
+    /// v1 only, limits nothing: counts CPU time, which v2 does in every cgroup.
+    Cpuacct,
     Pids,
+    /// v1 only, limits nothing. The last one: all is undone in reverse, and by it nobody outruns who kills.
+    Freezer,
 }
 
 impl Controller {
+    /// Those that limit something.
     pub(crate) const ALL: [Self; 9] = [
         Self::Memory,
         Self::Cpu,
@@ -45,7 +49,9 @@ impl Controller {
             Self::Rdma => "rdma",
             Self::Misc => "misc",
             Self::Devices => "devices",
+            Self::Cpuacct => "cpuacct",
             Self::Pids => "pids",
+            Self::Freezer => "freezer",
         }
     }
 
@@ -55,6 +61,11 @@ impl Controller {
             Self::Io => "blkio",
             other => other.name(),
         }
+    }
+
+    /// Whether a policy limits something by it; else it serves the launch, which can do without.
+    pub(crate) const fn limits(self) -> bool {
+        !matches!(self, Self::Cpuacct | Self::Freezer)
     }
 
     /// Whether a child of a v2 cgroup has it only after it was enabled above.

@@ -92,12 +92,13 @@ struct Orphan {
 pub(crate) fn collect(remove: bool) -> std::result::Result<Vec<Left>, palisade_abi::Error> {
     let mounts = Proc::host().and_then(|proc| proc.own()?.read("mountinfo"));
     let mounts = mounts.doing(|| "cannot see which hierarchies are mounted".to_owned())?;
-    let mut left = Vec::new();
+    let mut all = Vec::new();
     for mount in layout::mount_points(&mounts) {
-        let all = orphans(&mount).doing(|| format!("cannot see what is left below {}", mount.display()))?;
-        left.extend(all.into_iter().map(|orphan| collected(&orphan, remove)));
+        all.extend(orphans(&mount).doing(|| format!("cannot see what is left below {}", mount.display()))?);
     }
-    Ok(left)
+    // On v1 one launch has several, and those inside cannot be stopped in each of them.
+    all.sort_by_key(|orphan| orphan.group.wildness());
+    Ok(all.into_iter().map(|orphan| collected(&orphan, remove)).collect())
 }
 
 fn collected(orphan: &Orphan, remove: bool) -> Left {

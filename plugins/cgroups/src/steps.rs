@@ -2,6 +2,7 @@
 
 use crate::devices;
 use crate::group::{Group, cgroups_of};
+use crate::io;
 use crate::isolator::Groups;
 use crate::layout::{Place, Version};
 use crate::limits::{Kind, Limit};
@@ -56,7 +57,7 @@ impl Action for Make {
         inside(&self.groups, |place| place.moves_by().is_none() && !place.is_attached(), context.pid()?)
     }
 
-    /// In reverse: the pids controller is last, and while its cgroup is emptied nobody can fork.
+    /// In reverse: the first cgroup that is emptied is the one that can be frozen.
     fn undo(&mut self, _context: &mut Context<'_>) -> Result<(), Error> {
         let mut first = Ok(());
         while let Some(group) = { self.groups.borrow_mut().pop() } {
@@ -138,6 +139,7 @@ impl Set {
             Kind::Devices(_) if group.place.version == Version::V2 => done.push(self.decided(group)?),
             Kind::MemoryMin(bytes) => kept("memory.min", &group.place.dir, bytes)?,
             Kind::MemoryLow(bytes) => kept("memory.low", &group.place.dir, bytes)?,
+            Kind::IoWeight(_) => done.push(io::shared_by_weight(group.place.version, &group.place.dir)?),
             _ => {}
         }
         Ok(done.join(", ").into())

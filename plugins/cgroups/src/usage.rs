@@ -84,14 +84,12 @@ fn sum(text: &str, word: &str) -> u64 {
 fn read(group: &Group, live: bool, usage: &mut Usage) -> Result<(), Error> {
     let place = &group.place;
     let (counters, always) = match place.version {
-        Version::V1 => (v1::COUNTERS, if place.accounting { v1::ACCOUNTING } else { &[] }),
+        Version::V1 => (v1::COUNTERS, [].as_slice()),
         Version::V2 => (v2::COUNTERS, v2::ACCOUNTING),
     };
     let counters = counters.iter().filter(|counter| place.controllers.contains(&counter.controller));
-    let accounting =
-        always.iter().filter(|_| place.version == Version::V2 || place.controllers.contains(&Controller::Cpu));
     let mut last: (&str, Option<String>) = ("", None);
-    for counter in counters.chain(accounting).filter(|counter| live || !counter.live) {
+    for counter in counters.chain(always).filter(|counter| live || !counter.live) {
         if last.0 != counter.file {
             let text = match group.read(counter.file) {
                 Ok(text) => Some(text),
@@ -178,7 +176,20 @@ fn hit(usage: &Usage, limit: &Limit) -> Option<Hit> {
         }
         _ => return None,
     };
+    let words = format!("{words}\n{}", help(name, &limit.kind));
     Some(Hit { limit: name.to_owned(), words, ended_it, origin: limit.origin })
+}
+
+/// What can be done about a hit.
+fn help(name: &str, kind: &Kind) -> String {
+    let or = match kind {
+        Kind::MemoryMax(_) => "or have it use less: files that it writes to a tmpfs count, too",
+        Kind::MemoryHigh(_) => "or leave it out: nothing slows it down before memory.max then",
+        Kind::CpuMax { .. } => "or give it more time; cpu.burst evens out what is short for moments only",
+        Kind::PidsMax(_) => "or have it start fewer: threads count, and so does palisade's own init",
+        _ => "or give it more time: others who use the disk make it wait, too",
+    };
+    format!("raise {name}, {or}")
 }
 
 /// Bytes for a reader: exact where it is a whole unit, else in MiB with one decimal place.
@@ -195,11 +206,17 @@ mod tests {
     use super::*;
     use crate::section::tests::of;
 
+    /// The first line of each, once it is seen that a second one helps.
     fn hits(usage: &[(&'static str, u64)]) -> Vec<(String, bool)> {
         let text = r#"( memory: (max: "64MiB", high: "32MiB"), cpu: (max: "50%"), pids: (max: 16),
             io: (devices: { "8:0": (read_ops: 5) }) )"#;
         let (limits, usage) = (of(text).unwrap(), usage.iter().copied().collect());
-        limits.iter().filter_map(|limit| hit(&usage, limit)).map(|hit| (hit.words, hit.ended_it)).collect()
+        let first = |hit: Hit| {
+            let (words, help) = hit.words.split_once('\n').unwrap();
+            assert!(help.starts_with(&format!("raise {}, or ", hit.limit)), "{help}");
+            (words.to_owned(), hit.ended_it)
+        };
+        limits.iter().filter_map(|limit| hit(&usage, limit)).map(first).collect()
     }
 
     #[test]

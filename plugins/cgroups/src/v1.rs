@@ -98,6 +98,7 @@ pub(crate) const COUNTERS: &[Counter] = &[
     Counter::of("memory_peak_bytes", Controller::Memory, "memory.max_usage_in_bytes", Take::Number),
     // Not memory.failcnt, which stays 0 where swap is counted as well, and on 6.18 everywhere.
     Counter::of("oom_kills", Controller::Memory, "memory.oom_control", Take::Field("oom_kill")),
+    Counter::of("cpu_usage_us", Controller::Cpuacct, "cpuacct.usage", Take::Nanoseconds("")),
     Counter::of("cpu_throttled_us", Controller::Cpu, "cpu.stat", Take::Nanoseconds("throttled_time")),
     Counter::of("cpu_throttled_periods", Controller::Cpu, "cpu.stat", Take::Field("nr_throttled")),
     Counter::live("pids", Controller::Pids, "pids.current", Take::Number),
@@ -106,10 +107,6 @@ pub(crate) const COUNTERS: &[Counter] = &[
     Counter::of("io_read_bytes", Controller::Io, "blkio.throttle.io_service_bytes_recursive", Take::Sum("Read")),
     Counter::of("io_write_bytes", Controller::Io, "blkio.throttle.io_service_bytes_recursive", Take::Sum("Write")),
 ];
-
-/// Counted where `cpuacct` is in the same hierarchy.
-pub(crate) const ACCOUNTING: &[Counter] =
-    &[Counter::of("cpu_usage_us", Controller::Cpu, "cpuacct.usage", Take::Nanoseconds(""))];
 
 #[cfg(test)]
 mod tests {

@@ -164,7 +164,6 @@ fn place(tree: &Tree, below: &Path, enable: Vec<Controller>, scope: Option<Scope
     Place {
         version: Version::V2,
         controllers: tree.wanted.clone(),
-        accounting: true,
         path: under(&tree.root, below),
         dir: under(&tree.mount, below),
         enable,

@@ -15,6 +15,8 @@ use palisade_abi::{
 use palisade_model::diag::SourceId;
 use palisade_model::layer::Fragment;
 use palisade_sys::fd;
+use palisade_sys::ids::set_resuid;
+use palisade_sys::limits::{Resource, set_rlimit};
 use palisade_sys::process::{self, Cloned, Ended, Target};
 use std::collections::BTreeMap;
 use std::io::{PipeWriter, Read, Write};
@@ -95,6 +97,8 @@ struct Outcome {
     figures: BTreeMap<String, u64>,
     hits: Vec<(String, bool)>,
     paths: Vec<String>,
+    /// How many processes it left behind, which were ended then.
+    stragglers: usize,
 }
 
 /// A child that has built and waits.
@@ -154,8 +158,10 @@ fn run(section: &str, work: fn() -> i32) -> Outcome {
     let begun = Instant::now();
     let finish = launch.isolator.finish().into_result().map_err(Error::from).unwrap();
     println!("  {:>6} us  finish: {finish:?}", begun.elapsed().as_micros());
+    let stragglers = left_behind().iter().map(|dir| processes(dir)).max().unwrap_or_default();
     launch.undo(&mut lent);
     Outcome {
+        stragglers,
         ended,
         figures: finish.figures.into_iter().map(|Tuple2(name, value)| (name.into(), value)).collect(),
         hits: finish.hits.into_iter().map(|hit| (hit.words.into(), hit.ended_it)).collect(),
@@ -182,6 +188,34 @@ fn forks() -> i32 {
         }
     }
     99
+}
+
+/// How long a [`bomb`] goes on where nobody stops it.
+const FUSE: Duration = Duration::from_secs(60);
+
+/// Leaves processes behind of which each forks as fast as it can, and again for each that is killed: as many as a user
+/// may have.
+fn bomb() -> i32 {
+    let begun = Instant::now();
+    set_rlimit(Resource::from_name("nproc").unwrap(), 700, 700).unwrap();
+    if process::euid() == 0 {
+        // A user of this one's own: those of an earlier one may not be waited for yet.
+        set_resuid(1_000_000 + std::process::id()).unwrap();
+    }
+    let first = loop {
+        match process::fork() {
+            Ok(first) => break first,
+            Err(error) => assert!(begun.elapsed() < FUSE, "{error}"),
+        }
+    };
+    if let Cloned::Child = first {
+        while begun.elapsed() < FUSE {
+            process::fork().ok();
+        }
+        process::exit_now(0);
+    }
+    std::thread::sleep(Duration::from_millis(100));
+    0
 }
 
 fn spin() -> i32 {
@@ -232,6 +266,10 @@ fn write_to_disk() -> i32 {
     i32::try_from(begun.elapsed().as_millis() / 100).unwrap().min(200)
 }
 
+fn processes(dir: &str) -> usize {
+    std::fs::read_to_string(format!("{dir}/cgroup.procs")).map_or(0, |text| text.lines().count())
+}
+
 fn left_behind() -> Vec<String> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     let points = mounts.lines().filter(|line| line.contains(" - cgroup")).filter_map(|line| line.split(' ').nth(4));
@@ -278,7 +316,19 @@ fn limits_bind() {
     assert!(slow.figures["cpu_throttled_periods"] >= 2, "{:?}", slow.figures);
     assert!(slow.hits[0].0.starts_with("held back by cpu.max 20% in"), "{:?}", slow.hits);
 
+    // Frozen, and where there are few of them kept from forking.
+    for pids in ["", ", pids: (max: 30000)", ", pids: (max: 256)"] {
+        let section = &format!(r#"( memory: (max: "512MiB"){pids} )"#);
+        let begun = Instant::now();
+        let bombed = run(section, bomb);
+        assert_eq!(bombed.ended, Ended::Exited(0));
+        assert!(bombed.stragglers > 0, "nobody was left to be killed");
+        assert!(begun.elapsed() < FUSE / 2, "they ended by themselves");
+        nothing_is_left_behind();
+    }
+
     let all = run(r#"( memory: (max: "512MiB"), cpu: (max: "200%"), pids: (max: 256) )"#, idle);
+    assert!(all.figures.contains_key("cpu_usage_us"), "{:?}", all.figures);
     assert!(!all.paths.is_empty() && all.hits.is_empty());
 }
 

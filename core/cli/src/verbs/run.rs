@@ -62,6 +62,9 @@ fn ended(inputs: &Inputs, sink: Option<Sink>, report: &Report, verbose: bool) ->
     }
     if let Some(words) = in_words(&report.workload.ended, &|field| place(inputs, field)) {
         out::stderr(&format!("palisade: {}\n", out::one_line(&words)));
+        if let Some(help) = help(report) {
+            out::stderr(&format!("  help    {}\n", out::one_line(help)));
+        }
     }
     let code = report.workload.exit_code;
     match write(sink, report) {
@@ -100,6 +103,7 @@ fn not_started(inputs: &Inputs, command: &[OsString], trouble: &Trouble, host: F
             exit_code: trouble.kind.exit_code(),
         },
         limits_hit: Vec::new(),
+        limits_help: Vec::new(),
         failures: Vec::new(),
         usage: Usage::default(),
         series: None,
@@ -142,6 +146,13 @@ fn in_words(ended: &Ended, place: &dyn Fn(Field) -> Option<String>) -> Option<St
         }
         Ended::Exited { .. } | Ended::SetupFailed { .. } | Ended::NotStarted { .. } => None,
     }
+}
+
+/// What can be done about the limit that ended the workload.
+fn help(report: &Report) -> Option<&str> {
+    let Ended::LimitHit { limit, .. } = &report.workload.ended else { return None };
+    let mut hits = report.limits_hit.iter().zip(&report.limits_help);
+    hits.find(|(hit, _)| *hit == limit).map(|(_, help)| help.as_str()).filter(|help| !help.is_empty())
 }
 
 fn opening(plan: &Plan) -> String {
@@ -196,8 +207,11 @@ fn closing(report: &Report) -> String {
     for (name, figure) in &usage.figures {
         show::line(&mut text, format_args!("  {name} {figure}"));
     }
-    for hit in &report.limits_hit {
+    for (hit, help) in report.limits_hit.iter().zip(&report.limits_help) {
         show::line(&mut text, format_args!("  limit reached: {}", out::one_line(hit)));
+        if !help.is_empty() {
+            show::line(&mut text, format_args!("    help: {}", out::one_line(help)));
+        }
     }
     out::clean(&text)
 }
