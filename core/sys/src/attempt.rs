@@ -316,7 +316,10 @@ mod tests {
         let mut time = [0_u8; 16];
         assert_eq!(attempt(Call::CLOCK_GETTIME, [Arg::Int(1), Arg::Out(&mut time)]), Ok(0));
         assert_ne!(time, [0; 16]);
-        assert_eq!((Call::named("chroot"), Call::named("SYS_chroot"), Call::named("")), (Some(Call::CHROOT), None, None));
+        assert_eq!(
+            (Call::named("chroot"), Call::named("SYS_chroot"), Call::named("")),
+            (Some(Call::CHROOT), None, None)
+        );
         let answer = attempt(Call::CHROOT, [Arg::In(b"/palisade-none")]);
         assert!(matches!(answer, Err(Errno::ENOENT | Errno::EPERM)), "{answer:?}");
     }

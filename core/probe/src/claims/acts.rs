@@ -124,11 +124,17 @@ mod tests {
         fs::write(&file, "kept").unwrap();
         assert_eq!(said(write(&file)), "OPEN");
         assert_eq!(fs::read_to_string(&file).unwrap(), "kept");
-        assert_eq!((said(read(&file)), said(read(&dir)), said(write(&dir))), ("OPEN".into(), "OPEN".into(), "OPEN".into()));
+        assert_eq!(
+            (said(read(&file)), said(read(&dir)), said(write(&dir))),
+            ("OPEN".into(), "OPEN".into(), "OPEN".into())
+        );
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
         assert_eq!(said(execute(&file)), "DENIED(EACCES)");
         fs::remove_dir_all(&dir).unwrap();
-        assert_eq!((said(read(&file)), said(write(&file)), said(execute(&file))), ("HIDDEN(ENOENT)".into(), "HIDDEN(ENOENT)".into(), "HIDDEN(ENOENT)".into()));
+        assert_eq!(
+            (said(read(&file)), said(write(&file)), said(execute(&file))),
+            ("HIDDEN(ENOENT)".into(), "HIDDEN(ENOENT)".into(), "HIDDEN(ENOENT)".into())
+        );
     }
 
     #[test]

@@ -11,9 +11,9 @@ use palisade_runtime::model::policy::{Act, Cap, Test};
 use palisade_runtime::model::report::Ended;
 use palisade_runtime::{Kind, Options, Palisade, Policy, Running, Trouble, Workload};
 use palisade_sys::channel::Channel;
+use palisade_sys::fd;
 use palisade_sys::process::{self, Cloned, Target};
 use palisade_sys::signal::{self, SigSet};
-use palisade_sys::fd;
 use serde::{Deserialize, Serialize};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
@@ -139,12 +139,7 @@ fn beneath(palisade: &mut Palisade, policy: &Policy, tries: &[Try]) -> Result<Ve
     Ok(all)
 }
 
-fn launch(
-    palisade: &mut Palisade,
-    policy: &Policy,
-    program: &OwnedFd,
-    tries: &[Try],
-) -> Result<Vec<Verdict>, Trouble> {
+fn launch(palisade: &mut Palisade, policy: &Policy, program: &OwnedFd, tries: &[Try]) -> Result<Vec<Verdict>, Trouble> {
     if tries.is_empty() {
         return Ok(Vec::new());
     }
