@@ -97,6 +97,7 @@ def make():
         "tcp": servers["tcp"].getsockname()[1], "udp": servers["udp"].getsockname()[1], "tcp6": servers["tcp6"].getsockname()[1],
         "interfaces": [name for _, name in socket.if_nameindex()], "handle": handle(), "hostname": os.uname().nodename,
         "cmdline": open("/proc/cmdline").read(), "boot_id": open("/proc/sys/kernel/random/boot_id").read(),
+        "machine_id": open("/etc/machine-id").read() if os.path.exists("/etc/machine-id") else "none",
         "boottime": time.clock_gettime(7), "now": time.time(), "ptys": [n for n in os.listdir("/dev/pts") if n.isdigit()],
         "ns": {name: os.readlink(f"/proc/self/ns/{name}") for name in ("mnt", "pid", "net", "ipc", "uts", "user", "cgroup")},
         "release_agent": f"{v1}/release_agent", "notify": f"{v1}/notify_on_release",

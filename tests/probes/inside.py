@@ -453,7 +453,7 @@ def il_cmdline(): return equal(read("/proc/cmdline").decode(), C["cmdline"])
 @probe
 def il_kallsyms(): return int(read("/proc/kallsyms", 64).split()[0], 16) != 0 or (_ for _ in ()).throw(OSError(errno.EPERM, "zeros"))
 @probe
-def il_machine_id(): return len(read("/etc/machine-id")) > 0
+def il_machine_id(): return equal(read("/etc/machine-id").decode(), C["machine_id"])
 @probe
 def il_boot_id(): return equal(read("/proc/sys/kernel/random/boot_id").decode(), C["boot_id"])
 @probe
