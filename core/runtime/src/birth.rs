@@ -10,7 +10,7 @@ use palisade_sys::channel::Channel;
 use palisade_sys::event::{PollItem, poll};
 use palisade_sys::memory::SharedNumber;
 use palisade_sys::process::{self, Ended, Target};
-use palisade_sys::{fd, namespace, signal};
+use palisade_sys::{Errno, fd, namespace, signal};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -107,8 +107,14 @@ impl Launch {
     /// Waits for the word of the workload's own process that the view is built, and keeps hold of it.
     pub(crate) fn meet(&mut self) -> Result<(), Trouble> {
         let (FromChild::Built(records), sender) = self.hear()? else { return Err(out_of_turn()) };
-        // It goes on only as far as our word, so its number is still its own.
-        let workload = process::pidfd_open(sender).map_err(fail("the workload's process could not be held"))?;
+        // It drops and seals meanwhile, and waits for our word then: its number is its own unless it has given up.
+        let workload = match process::pidfd_open(sender) {
+            Err(gone) if gone.kind() == Errno::ESRCH => {
+                self.keep_all(records)?;
+                return self.hear().and_then(|_more| Err(self.lost()));
+            }
+            held => held.map_err(fail("the workload's process could not be held"))?,
+        };
         if let Some(born) = &mut self.born {
             born.workload = Some(workload);
         }
