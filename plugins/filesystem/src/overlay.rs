@@ -286,7 +286,8 @@ impl View {
         };
         let tree = create().told(String::new).map_err(|error| {
             // Only this one means more here than the call's own advice says.
-            if !error.help.is_empty() && !(user && error.errno == Errno::EPERM as i32) {
+            let advised = !error.help.is_empty();
+            if advised && (!user || error.errno != Errno::EPERM as i32) {
                 return error;
             }
             error.help(
