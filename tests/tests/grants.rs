@@ -319,6 +319,19 @@ fn a_repository_can_be_committed_to_and_not_told_what_to_run() {
         inside("mkdir evil && echo ../evil > .git/commondir && cat .git/commondir").code(0).prints("evil");
         bare("test ! -e .git/commondir && git log --format=%s").code(0).prints("second");
         planned(&policy, &home, who).code(0).prints(".git/hooks, .git/config read-only");
+        // A worktree's settings lie elsewhere: it is refused, or shown without them.
+        let tree = format!("{}/tree", scratch.text());
+        bare(&format!("git worktree add -q {tree}")).code(0);
+        let worktree = self::policy(&scratch, "user: AsNeeded", &format!("Git(\"{tree}\")"));
+        sh(&worktree, "true").env("HOME", &home).who(who).ran().code(118).says("name the repository");
+        let entry = format!("Git(repo: \"{tree}\", optional: true)");
+        let worktree = self::policy(&scratch, "user: AsNeeded", &entry);
+        let inside_tree =
+            |script: &str| sh(&worktree, &format!("cd {tree} && {script}")).env("HOME", &home).who(who).ran();
+        inside_tree("echo three > file").code(0);
+        assert_ne!(inside_tree("echo gitdir: evil > .git").code, Some(0));
+        assert_ne!(inside_tree("mv .git x").code, Some(0));
+        bare(&format!("cd {tree} && cat file && mv .git x && mv x .git")).code(0).prints("three");
         // The twins, which would do on the host what they say.
         bare(
             "git config core.fsmonitor ./evil && echo evil > .git/hooks/post-checkout && mv .git .old && mv .old .git",

@@ -75,7 +75,7 @@ fn overlaid(script: &str) -> bool {
     let lower = scratch.path().join("lower");
     scratch.file("lower/dir/file", "text");
     if is_root() {
-        Run::bare(["chown", "-R", &palisade_tests::USER.to_string(), scratch.text()]).ran().code(0);
+        Run::bare(["chown", "-R", &format!("{0}:{0}", palisade_tests::USER), scratch.text()]).ran().code(0);
     }
     let overlay = format!("Overlay(lower: \"{}\", at: \"/o\")", lower.display());
     let policy = scratch.policy(&format!(

@@ -11,7 +11,7 @@ use palisade_sys::channel::Channel;
 use palisade_sys::event::{PollItem, poll};
 use palisade_sys::memory::SharedNumber;
 use palisade_sys::process::{self, Ended, Target};
-use palisade_sys::{fd, namespace, signal};
+use palisade_sys::{Errno, fd, namespace, signal};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -112,15 +112,13 @@ impl Launch {
     /// Waits for the word of the workload's own process that the view is built, and keeps hold of it.
     pub(crate) fn meet(&mut self) -> Result<(), Trouble> {
         let (FromChild::Built(records), sender) = self.hear()? else { return Err(out_of_turn()) };
-        // It goes on only as far as our word, so its number is still its own.
+        // It drops and seals meanwhile, and waits for our word then: its number is its own unless it has given up.
         let workload = match process::pidfd_open(sender) {
-            Ok(workload) => workload,
-            Err(error) => {
-                // One that has given up meanwhile said why.
+            Err(gone) if gone.kind() == Errno::ESRCH => {
                 self.keep_all(records)?;
-                self.hear()?;
-                return Err(fail("the workload's process could not be held")(error));
+                return self.hear().and_then(|_more| Err(self.lost()));
             }
+            held => held.map_err(fail("the workload's process could not be held"))?,
         };
         if let Some(born) = &mut self.born {
             born.workload = Some(workload);

@@ -4,15 +4,18 @@
 //! elsewhere. They change no environment variable and open no network.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use palisade_abi::units::AbsPath;
 use palisade_abi::{Action, Context, Error, Evidence, Origin, Stage, Step};
+use palisade_sys::fd;
 use palisade_sys::host::gained_privileges;
 use serde::Deserialize;
 
 use crate::entry::{Bind, known};
+use crate::error::Told;
 use crate::planner::Planner;
 use crate::source::find;
 use crate::steps::Item;
@@ -173,8 +176,16 @@ impl Planner<'_> {
                 .help("name its top directory, or git init there"));
         };
         if !facts.is_dir() {
-            return Err(Error::policy(format!("{} is no directory", git.display()))
-                .help("a worktree or submodule has its settings elsewhere; name the repository that it belongs to"));
+            if !(optional && facts.is_file()) {
+                return Err(Error::policy(format!("{} is no directory", git.display())).help(
+                    "a worktree or submodule has its settings elsewhere; name the repository that it belongs to",
+                ));
+            }
+            self.grant(&mut item, &top, true, origin)?;
+            self.grant(&mut item, &git, false, origin)?;
+            item.words =
+                format!("grants the worktree {repo} read-write, in it .git read-only; its repository is not shown");
+            return Ok(item);
         }
         for name in ["hooks", "config"] {
             if !git.join(name).exists() {
@@ -202,7 +213,7 @@ impl Planner<'_> {
         };
         item.words = format!("grants the repository {repo} read-write, in it {} read-only{also}", fixed.join(", "));
         let words = format!("looks for what sends git elsewhere in {}: {}", git.display(), ELSEWHERE.join(", "));
-        let step = Step::new(Stage::Prepare, words, Elsewhere { git, absent: Vec::new() })
+        let step = Step::new(Stage::Prepare, words, Elsewhere { git, dir: None, absent: Vec::new() })
             .why("what the workload makes of it is removed when it has ended, before anybody runs git there")
             .origin(origin);
         self.before.push(step);
@@ -241,23 +252,31 @@ fn holds_token(path: &Path) -> bool {
 /// Removes what a workload put beside its repository's settings to be read instead of them.
 struct Elsewhere {
     git: PathBuf,
-    absent: Vec<PathBuf>,
+    /// Open from the beginning, so that what is removed lies in this directory, whatever has its name by then.
+    dir: Option<OwnedFd>,
+    absent: Vec<&'static str>,
 }
 
 impl Action for Elsewhere {
     fn apply(&mut self, _context: &mut Context<'_>) -> Result<Evidence, Error> {
-        let all = ELSEWHERE.iter().map(|name| self.git.join(name));
-        self.absent = all.filter(|path| fs::symlink_metadata(path).is_err()).collect();
+        let flags = fd::O_PATH | fd::O_DIRECTORY | fd::O_NOFOLLOW;
+        let dir = fd::open_path(&self.git, flags).told(|| format!("cannot open {}", self.git.display()))?;
+        let inside = fd::proc_fd_path(&dir);
+        self.absent = ELSEWHERE.into_iter().filter(|name| fs::symlink_metadata(inside.join(name)).is_err()).collect();
+        self.dir = Some(dir);
         Ok(Evidence::default())
     }
 
     fn undo(&mut self, _context: &mut Context<'_>) -> Result<(), Error> {
-        for path in std::mem::take(&mut self.absent) {
+        let Some(dir) = self.dir.take() else { return Ok(()) };
+        for name in std::mem::take(&mut self.absent) {
+            let path = fd::proc_fd_path(&dir).join(name);
             let Ok(facts) = fs::symlink_metadata(&path) else { continue };
             let removed = if facts.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
             removed.map_err(|e| {
-                Error::setup(format!("the workload left {}, which sends git elsewhere", path.display()))
-                    .call(format!("unlink({}): {e}", path.display()), e.raw_os_error().unwrap_or(0))
+                let shown = self.git.join(name);
+                Error::setup(format!("the workload left {}, which sends git elsewhere", shown.display()))
+                    .call(format!("unlink({}): {e}", shown.display()), e.raw_os_error().unwrap_or(0))
                     .help("remove it before you run git there")
             })?;
         }

@@ -198,6 +198,28 @@ mod tests {
     }
 
     #[test]
+    fn an_overlay_has_the_limits_of_what_it_lies_on() {
+        let text = "\
+71 46 0:40 / / ro - tmpfs none rw
+75 71 0:52 / /w rw,nosuid,nodev - tmpfs none rw,size=1024k,nr_inodes=64
+76 75 0:53 / /w rw,nosuid,nodev - overlay overlay rw,lowerdir=/proc/self/fd/5,upperdir=/proc/self/fd/6
+";
+        let mounts = parse(text).unwrap();
+        let wanted = Expected {
+            kind: Some("overlay"),
+            size: Some(1 << 20),
+            inodes: Some(64),
+            ..expect("/w", MountFlags::NODEV)
+        };
+        assert!(check(&mounts, &wanted).is_ok());
+        assert!(check(&mounts, &Expected { size: Some(1 << 21), ..wanted.clone() }).is_err());
+        assert!(check(&mounts, &Expected { inodes: Some(9), ..wanted.clone() }).is_err());
+        assert!(check(&mounts, &Expected { kind: Some("tmpfs"), ..wanted.clone() }).is_err());
+        // Without the overlay the tmpfs below it is not taken for one.
+        assert!(check(&mounts[..2], &wanted).is_err());
+    }
+
+    #[test]
     fn what_nobody_planned_is_found() {
         let mounts = parse(TEXT).unwrap();
         let mut all =

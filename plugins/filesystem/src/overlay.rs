@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use palisade_abi::units::{AbsPath, Size};
 use palisade_abi::{Action, Context, Error, Evidence, Origin, Stage, Step};
 use palisade_sys::mount::{self, Fs, MountFlags};
-use palisade_sys::{fd, names, process};
+use palisade_sys::{Errno, fd, names, process};
 use serde::Deserialize;
 
 use crate::entry::tmpfs_inodes;
@@ -285,7 +285,9 @@ impl View {
             fs.create(FLAGS)
         };
         let tree = create().told(String::new).map_err(|error| {
-            if !error.help.is_empty() {
+            // Only this one means more here than the call's own advice says.
+            let advised = !error.help.is_empty();
+            if advised && (!user || error.errno != Errno::EPERM as i32) {
                 return error;
             }
             error.help(

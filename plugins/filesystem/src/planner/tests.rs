@@ -174,3 +174,24 @@ fn before_linux_5_12_a_bind_with_mounts_below_is_refused() {
     let error = plan_on("( entries: [ Bind(from: \"/\", to: \"/host\"), ] )", &old).unwrap_err();
     assert!(error.message.contains("mounted below /") && error.help.contains("5.12"), "{}", error.message);
 }
+
+#[test]
+fn overlays_say_where_changes_go() {
+    let entry = "( entries: [ System, Overlay(lower: \"/usr/share\", at: \"/w\", size: \"1MiB\", inodes: 9) ] )";
+    let words = "build: shows /usr/share copy-on-write at /w, nosuid,nodev: changes go to a tmpfs of 1MiB, 9 inodes";
+    assert!(plan(entry).unwrap().iter().any(|step| step == words), "{:#?}", plan(entry));
+    let old = host(0, (5, 10), "filesystem namespaces");
+    assert_eq!(plan_on(entry, &old).unwrap_err().message, "an overlay in a user namespace needs Linux 5.11");
+    // Root needs no user namespace; whether it has one is seen when the overlay is made.
+    assert!(plan_on(entry, &host(1 << 21, (5, 10), "filesystem namespaces")).is_ok());
+    assert!(plan_on(entry, &host(0, (5, 11), "filesystem namespaces")).is_ok());
+    for (entry, says) in [
+        ("Overlay(\"/no/such\")", "there is no directory"),
+        ("Overlay(lower: \"/usr\", at: \"/\")", "hide the whole view"),
+        ("Overlay(lower: \"/usr\", at: \"/w\", upper: Keep(\"/usr/share\"))", "lie in each other"),
+        ("Overlay(lower: \"/usr/share\", upper: Keep(\"/usr\"))", "lie in each other"),
+    ] {
+        let error = refused(&format!("( entries: [ {entry} ] )"));
+        assert!(error.contains(says), "{entry}: {error}");
+    }
+}
