@@ -91,6 +91,7 @@ pub(crate) fn round(
     drop((theirs, tells));
     let mut scene = canaries.scene.clone();
     scene.ids = ids.to_vec();
+    scene.session = leader.pid;
     let message = serde_json::to_vec(&scene).map_err(|error| Trouble::new(Kind::Setup, error.to_string()))?;
     ours.send(&message).map_err(call)?;
     let mut verdicts = BTreeMap::new();
