@@ -137,7 +137,13 @@ fn a_policy_that_cannot_start_is_an_error() {
     );
     let ran = probe(who, blind.to_str().unwrap(), &[]);
     assert_ne!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
-    assert!(ran.stderr.contains("/proc/self/fd/"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("the attempts could not be started: the command `/proc/self/fd/"), "{}", ran.stderr);
+    // One that ends the run early leaves open questions, and says so.
+    let short = place.policy("Policy(version: 1, extends: [\"untrusted\"], process: (timeout: \"300ms\"))");
+    let report = json(&probe(who, short.to_str().unwrap(), &["--json"]).code(1));
+    let unclear = ids(&report, |probe| said(probe, "result") == "INCONCLUSIVE");
+    assert!(unclear.contains(&"rs-fork".to_owned()), "{unclear:?}");
+    assert!(report.to_string().contains("the policy ends the run after 300ms"), "{report}");
     before.same();
 }
 

@@ -134,7 +134,7 @@ pub(crate) struct Probe {
     /// Only the attempts with such an id; `*` stands for any letters: fs-*
     #[arg(long, value_name = "GLOB")]
     pub(crate) only: Option<String>,
-    /// Show every attempt, not only what is open
+    /// Show every attempt, not only what is open or inconclusive
     #[arg(short, long)]
     pub(crate) verbose: bool,
     #[command(flatten)]

@@ -118,8 +118,11 @@ pub(crate) const PAGES: &[Page] = &[
         ],
         codes: &[OK, ExitCode::FAILED, USAGE, POLICY, PLUGIN, HOST, ExitCode::SETUP],
         notes: &[
-            (OK, "nothing that is critical or high is open"),
-            (ExitCode::FAILED, "something that is critical or high is open, or the host is not as it was before"),
+            (OK, "nothing that is critical or high is open, or of unknown outcome"),
+            (
+                ExitCode::FAILED,
+                "something that is critical or high is open, or inconclusive, or the host is not as it was",
+            ),
             (ExitCode::SETUP, "the policy could not be put in force, or the attempts could not be made"),
         ],
         files: ALL_FILES,

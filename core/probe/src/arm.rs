@@ -53,7 +53,9 @@ struct Leader {
 
 impl Drop for Leader {
     fn drop(&mut self) {
-        // It is over, or it must be: whatever it launched ends with it.
+        // It is over, or it must be, and with it what it launched: it leads a group, which still has its number as long
+        // as the leader is not waited for.
+        process::kill(-self.pid, signal::SIGKILL).ok();
         process::pidfd_send_signal(&self.pidfd, signal::SIGKILL).ok();
         process::waitid(Target::PidFd(self.pidfd.as_fd()), false).ok();
     }
@@ -80,16 +82,16 @@ pub(crate) fn round(
         Cloned::Parent { pid, pidfd } => Leader { pid, pidfd },
         Cloned::Child => {
             drop((ours, told));
-            let trouble = lead(&mut how, canaries, program, &theirs);
-            let code = trouble.kind.exit_code();
-            // The text is shown by who started this; where it is gone nobody is left to be told.
-            fd::write(&tells, trouble.to_string().as_bytes()).ok();
-            process::exit_now(i32::from(code));
+            // It is shown by who started this; where that is gone nobody is left to be told.
+            let why = lead(&mut how, canaries, program, &theirs).unwrap_or_else(|trouble| trouble.to_string());
+            fd::write(&tells, why.as_bytes()).ok();
+            process::exit_now(1);
         }
     };
     drop((theirs, tells));
     let mut scene = canaries.scene.clone();
     scene.ids = ids.to_vec();
+    scene.session = leader.pid;
     let message = serde_json::to_vec(&scene).map_err(|error| Trouble::new(Kind::Setup, error.to_string()))?;
     ours.send(&message).map_err(call)?;
     let mut verdicts = BTreeMap::new();
@@ -156,7 +158,7 @@ fn visit(port: u16, token: &str) {
 }
 
 /// Why there was no answer: what the leader said, or how it ended. A policy that could not be put in force is an
-/// error of the whole.
+/// error of the whole; a run that ended early is not.
 fn ended(leader: &Leader, told: &OwnedFd) -> Result<String, Trouble> {
     let mut items = [PollItem::read(leader.pidfd.as_fd())];
     poll(&mut items, Some(END)).map_err(call)?;
@@ -164,12 +166,28 @@ fn ended(leader: &Leader, told: &OwnedFd) -> Result<String, Trouble> {
         return Ok("it took too long".to_owned());
     }
     let text = fd::read_all(told).map_err(call)?;
-    let text = String::from_utf8_lossy(&text).trim_start_matches("error: ").to_owned();
-    if text.is_empty() {
-        return Ok("the run was over before".to_owned());
+    let text = String::from_utf8_lossy(&text).into_owned();
+    match text.strip_prefix("error: ") {
+        Some(trouble) => Err(unstarted(trouble)),
+        None if text.is_empty() => Ok("the run was over before".to_owned()),
+        None => Ok(text),
     }
-    let (message, rows) = text.split_once('\n').unwrap_or((&text, ""));
-    Err(Trouble::new(Kind::Setup, message).row("from", rows.trim()))
+}
+
+/// The trouble of another process, from its text.
+fn unstarted(text: &str) -> Trouble {
+    let mut lines = text.lines();
+    let message = format!("the attempts could not be started: {}", lines.next().unwrap_or_default());
+    let mut trouble = Trouble::new(Kind::Setup, message);
+    for line in lines {
+        let labels = ["policy", "step", "call", "host", "file", "help"];
+        let body = line.trim_start();
+        let known = labels.iter().find_map(|label| Some((*label, body.strip_prefix(*label)?.strip_prefix(' ')?)));
+        // The lines of a diagnostic stand as they are.
+        let (label, words) = known.map_or(("", line), |(label, words)| (label, words.trim_start()));
+        trouble = trouble.row(label, words);
+    }
+    trouble
 }
 
 /// Waits until the leader is gone, with all that it launched.
@@ -179,15 +197,13 @@ fn finish(leader: &Leader) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// In the process that leads: never comes back with good news.
-fn lead(how: &mut How<'_>, canaries: &Canaries, program: &OwnedFd, channel: &Channel) -> Trouble {
+/// In the process that leads: never comes back with good news. What it gives is how the run ended early.
+fn lead(how: &mut How<'_>, canaries: &Canaries, program: &OwnedFd, channel: &Channel) -> Result<String, Trouble> {
     let prepared = prepare(canaries).and_then(|()| {
         fd::clear_cloexec(program)?;
         fd::clear_cloexec(channel)
     });
-    if let Err(error) = prepared {
-        return call(error);
-    }
+    prepared.map_err(call)?;
     let numbers = (program.as_raw_fd(), channel.as_fd().as_raw_fd());
     let words = [format!("/proc/self/fd/{}", numbers.0), PROBE_INSIDE.to_owned(), numbers.1.to_string()];
     let variables = [(SECRET, canaries.scene.token.as_str()), (EXTRA, "1")];
@@ -198,7 +214,7 @@ fn lead(how: &mut How<'_>, canaries: &Canaries, program: &OwnedFd, channel: &Cha
             let c = |text: OsString| CString::new(text.into_encoded_bytes()).unwrap_or_default();
             let env: Vec<CString> = own.chain(given).map(c).collect();
             let argv = words.map(|word| c(word.into()));
-            call(process::exec(Program::Fd(program.as_fd()), &argv, &env))
+            Err(call(process::exec(Program::Fd(program.as_fd()), &argv, &env)))
         }
         How::Policy(palisade, policy) => {
             let mut workload = palisade_runtime::Workload::command(words).with_environment();
@@ -222,17 +238,18 @@ fn prepare(canaries: &Canaries) -> palisade_sys::Result<()> {
     fd::clear_cloexec(&canaries.leaked.1)
 }
 
-fn launch(palisade: &mut Palisade, policy: &Policy, workload: palisade_runtime::Workload) -> Trouble {
-    let ended = palisade
-        .plan(policy, workload)
-        .and_then(|plan| plan.launch(Options::default()).and_then(Running::wait).map_err(|failed| failed.trouble));
-    match ended {
-        Ok(report) => match report.workload.ended {
-            Workload::Exited { code: 0 } => process::exit_now(0),
-            ended => Trouble::new(Kind::Setup, format!("the attempts did not come to an end: {ended:?}")),
-        },
-        Err(trouble) => trouble,
-    }
+fn launch(palisade: &mut Palisade, policy: &Policy, workload: palisade_runtime::Workload) -> Result<String, Trouble> {
+    let plan = palisade.plan(policy, workload)?;
+    let report = plan.launch(Options::default()).and_then(Running::wait).map_err(|failed| failed.trouble)?;
+    Ok(match report.workload.ended {
+        Workload::Exited { code: 0 } => process::exit_now(0),
+        Workload::SetupFailed { message, .. } => format!("error: {message}"),
+        Workload::TimedOut { limit, .. } => format!("the policy ends the run after {limit}"),
+        Workload::LimitHit { limit, .. } => format!("a limit of the policy ended the run: {limit}"),
+        Workload::Signaled { name, .. } => format!("the run was ended by {name}"),
+        Workload::Exited { code } => format!("the run ended with exit code {code}"),
+        Workload::NotStarted { reason } => format!("error: {reason}"),
+    })
 }
 
 /// What an attempt typed, if it did.
@@ -240,4 +257,18 @@ pub(crate) fn typed(canaries: &Canaries) -> bool {
     let mut items = [PollItem::read(canaries.terminal.1.as_fd())];
     let there = poll(&mut items, Some(Duration::ZERO)).is_ok_and(|ready| ready > 0) && items[0].readable;
     there && fd::read_some(&canaries.terminal.1, 64).is_ok_and(|bytes| bytes.contains(&TYPED))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_trouble_of_another_process_keeps_its_labels() {
+        let told = Trouble::new(Kind::NotFound, "not found").row("call", "execve() = ENOENT").row("help", "install it");
+        let text = told.to_string();
+        let again = unstarted(text.strip_prefix("error: ").unwrap());
+        assert_eq!(again.message, "the attempts could not be started: not found");
+        assert_eq!(again.rows, told.rows);
+    }
 }

@@ -144,6 +144,7 @@ impl Canaries {
             canary: facts,
             host,
             launcher: palisade_sys::process::getpid(),
+            session: -1,
             leaked: (leaked.0.as_raw_fd(), leaked.1.as_raw_fd()),
             segment_key: key(token),
             channel: -1,

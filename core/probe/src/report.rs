@@ -107,11 +107,12 @@ impl Summary {
 }
 
 impl Report {
-    /// Whether nothing that is critical or high works under the policy.
+    /// Whether nothing that is critical or high works under the policy. Where nothing can be said of one, that is not
+    /// known, and so not the case.
     #[must_use]
     pub fn holds(&self) -> bool {
-        let bad = |probe: &&Probed| probe.severity <= Severity::High && probe.result == Verdict::Open;
-        !self.probes.iter().any(|probe| bad(&probe))
+        let bad = self.probes.iter().filter(|probe| probe.severity <= Severity::High);
+        !bad.into_iter().any(|probe| matches!(probe.result, Verdict::Open | Verdict::Inconclusive(_)))
     }
 }
 
@@ -134,6 +135,7 @@ mod tests {
         let open = report(&Verdict::Open);
         assert!(!open.holds());
         assert_eq!((open.summary.blocked, open.summary.open.values().sum()), (0, open.summary.probes));
+        assert!(!report(&Verdict::Inconclusive("it hung".to_owned())).holds());
         let denied = report(&Verdict::Denied("EPERM".to_owned()));
         assert!(denied.holds());
         assert_eq!(denied.summary.blocked, denied.summary.probes);

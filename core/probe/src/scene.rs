@@ -20,6 +20,8 @@ pub(crate) struct Scene {
     pub(crate) host: Host,
     /// The process that runs the harness.
     pub(crate) launcher: i32,
+    /// The session of the run, which has the terminal of the harness.
+    pub(crate) session: i32,
     /// The numbers that were left open on purpose: a file and a directory.
     pub(crate) leaked: (i32, i32),
     /// The handle of the secret, as open_by_handle_at(2) takes it; empty where the file system has none.

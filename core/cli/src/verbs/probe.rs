@@ -21,7 +21,7 @@ pub(super) fn probe(args: &Probe) -> Result<Said, Trouble> {
 
 fn text(report: &Report, all: bool) -> String {
     let mut text = String::new();
-    let shown: Vec<&Probed> = report.probes.iter().filter(|probe| all || probe.result == Verdict::Open).collect();
+    let shown: Vec<&Probed> = report.probes.iter().filter(|probe| all || is_to_be_seen(probe)).collect();
     let width = show::widest(shown.iter().map(|probe| probe.id));
     for (_, group) in palisade_probe::GROUPS {
         let within: Vec<&&Probed> = shown.iter().filter(|probe| probe.group == *group).collect();
@@ -38,6 +38,11 @@ fn text(report: &Report, all: bool) -> String {
         text.push('\n');
     }
     text + &summary(report)
+}
+
+/// What is open, and what is not known to be stopped.
+fn is_to_be_seen(probe: &Probed) -> bool {
+    matches!(probe.result, Verdict::Open | Verdict::Inconclusive(_))
 }
 
 /// What came of an attempt, with what it was where that is to be looked at.

@@ -2,7 +2,6 @@
 
 use super::*;
 use palisade_sys::attempt::Arg::Int;
-use palisade_sys::process;
 
 table! {
     "es-release-agent" Critical ["MNT, no cgroups; RO; CAP_SYS_ADMIN; USR"] "name a program for the host to run when a cgroup is empty", "cgroup v1", "it is the one that is named already"
@@ -125,11 +124,10 @@ fn masked_paths(_: &Scene) -> Tried {
     if FOLDERS.iter().any(full) { Ok(true) } else { Err(why) }
 }
 
-/// The harness gives the run a terminal; who opens it by this name is in its session.
-fn ctty(_: &Scene) -> Tried {
-    let opened = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
-    drop(opened);
+/// The harness gives the run a terminal, in a session of its own; who is still in that session has it.
+fn ctty(scene: &Scene) -> Tried {
+    OpenOptions::new().read(true).write(true).open("/dev/tty")?;
     let session = attempt(Call::GETSID, [Int(0)])?;
-    // A session whose leader cannot be seen from here is the caller's; in one's own the leader is inside.
-    Ok(session == 0 || session != i64::from(process::getpid()))
+    // A leader that is outside the pid namespace has no number here.
+    Ok(session == 0 || session == i64::from(scene.session))
 }
