@@ -43,7 +43,7 @@ fn probes(who: Who, policy: &str) -> Vec<Probe> {
     let (arms, inside) = (copied("arms.py"), copied("inside.py"));
     let words = ["python3".into(), arms.into_os_string(), inside.into_os_string(), policy.into(), program().into()];
     // Not the whole slowness: some wait for what never comes.
-    let ran = Run::bare(words).who(who).env("PALISADE_TEST_SLOW", &slowness().min(4).to_string()).ran().code(0);
+    let ran = Run::bare(words).who(who).env("PALISADE_TEST_SLOW", &slowness().min(8).to_string()).ran().code(0);
     let line = |line: &str| {
         let mut parts = line.split('\t').map(str::to_owned);
         Probe { name: parts.next().unwrap(), bare: parts.next().unwrap(), under: parts.next().unwrap() }
