@@ -1,7 +1,8 @@
 //! `palisade policy test`: each claim of a policy is tried inside it, and a denial without it, too.
 
-use palisade_tests::{Leftovers, Ran, Run, Scratch, Who, everybody, is_root};
+use palisade_tests::{Leftovers, Ran, Run, Scratch, USER, Who, everybody, is_root};
 use serde_json::Value;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Mutex, MutexGuard};
 
 fn alone() -> MutexGuard<'static, ()> {
@@ -9,8 +10,19 @@ fn alone() -> MutexGuard<'static, ()> {
     ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
+/// Without a network: a claim about one would send something to it. As root, whoever it is done as then.
 fn test(who: Who, policy: &str, more: &[&str]) -> Ran {
-    Run::palisade([&["policy", "test", policy], more].concat()).who(who).ran()
+    // For ids that own nothing, too.
+    let project = Scratch::new();
+    std::fs::set_permissions(project.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let run = Run::palisade([&["policy", "test", policy], more].concat()).cwd(project.path());
+    let id = USER.to_string();
+    let user = ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups"];
+    match who {
+        Who::User if is_root() => run.behind(&user).behind(&["unshare", "--net"]).ran(),
+        Who::Root => run.behind(&["unshare", "--net"]).ran(),
+        Who::User => run.behind(&["unshare", "--user", "--map-current-user", "--net"]).ran(),
+    }
 }
 
 fn json(ran: &Ran) -> Value {
