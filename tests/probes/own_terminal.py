@@ -49,6 +49,18 @@ class Terminal:
     def type(self, keys):
         os.write(self.master, keys)
 
+    def press(self, key, pattern):
+        """A key, again and again until it shows: a program that is not there yet does not get it."""
+        end = time.time() + PATIENCE
+        while not re.search(pattern, self.shown[self.seen:]):
+            if time.time() > end:
+                fail(f"no {pattern!r} in {self.shown[self.seen:]!r}")
+            self.type(key)
+            later = time.time() + 3
+            while time.time() < later and not re.search(pattern, self.shown[self.seen:]):
+                self.read(0.1)
+        self.until(pattern)
+
     def line(self, text):
         self.type(text.encode() + b"\n")
 
@@ -119,16 +131,14 @@ def job_control():
     check("it is not raw", terminal.raw())
     terminal.line("sleep 1000")
     time.sleep(0.5)
-    terminal.type(b"\x1a")
-    terminal.until(rb"Stopped")
+    terminal.press(b"\x1a", rb"Stopped")
     check("the launcher stopped", open(f"/proc/{terminal.pid}/stat").read().rsplit(")")[1].split()[0] not in "Tt")
     terminal.line("jobs | grep -c sleep")
     terminal.until(rb"\r\n1\r\n")
     terminal.line("fg")
     terminal.until(rb"\nsleep 1000")
     time.sleep(0.5)
-    terminal.type(b"\x03")
-    terminal.until(rb"inner> ")
+    terminal.press(b"\x03", rb"inner> ")
     terminal.line("echo code-$? alive-$((6*7))")
     terminal.until(rb"code-130 alive-42")
     terminal.line("exit 5")
@@ -253,7 +263,7 @@ def stopped():
     """A command that is no shell is stopped and continued as the caller's own job; so is a script around it."""
     terminal = shell()
     terminal.line("bash -c " + shlex.quote(words("sh", "-c", "echo rea''dy; i=0; while :; do i=$((i+1)); echo tick-$i; sleep 0.2; done") + "; true"))
-    terminal.until(rb"tick-2")
+    terminal.until(rb"[\r\n]tick-2")
     terminal.type(b"\x1a")
     terminal.until(rb"Stopped")
     terminal.until(rb"outer> ")
@@ -265,9 +275,9 @@ def stopped():
     terminal.line("echo typed-$((40+2))")
     terminal.until(rb"typed-42")
     terminal.line("fg")
-    terminal.until(rb"tick-")
-    terminal.type(b"\x03")
-    terminal.until(rb"outer> ")
+    # The command itself, which the shell shows, holds the word, too.
+    terminal.until(rb"[\r\n]tick-\d")
+    terminal.press(b"\x03", rb"outer> ")
     terminal.line("exit")
     terminal.wait()
     print("as before")
@@ -281,6 +291,7 @@ def background():
     terminal.line("echo typed-$((40+2))")
     terminal.until(rb"typed-42")
     terminal.line("fg")
+    # Nobody tells it that it is in the foreground now: it sees so by the first line.
     time.sleep(1)
     terminal.type(b"word\r")
     terminal.until(rb"got-word")
