@@ -20,8 +20,9 @@ const MAGIC: [i64; 2] = [0x27_e0eb, 0x6367_7270];
 /// in the kernel.
 const PATIENCE: Duration = Duration::from_secs(10);
 const SIGKILL: i32 = 9;
-/// How long it may take until all are frozen.
-const FREEZING: Duration = Duration::from_millis(500);
+/// How long it may take until all are frozen: on v1 each of them has to get a processor first, and whoever is let go too
+/// early forks on.
+const FREEZING: Duration = Duration::from_secs(5);
 
 /// A file that stops all who are inside, what to write to it, and where the kernel says that they stand still.
 struct Freezer {
