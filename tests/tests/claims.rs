@@ -13,9 +13,14 @@ fn alone() -> MutexGuard<'static, ()> {
 /// Without a network: a claim about one would send something to it. As root, whoever it is done as then.
 fn test(who: Who, policy: &str, more: &[&str]) -> Ran {
     // For ids that own nothing, too.
-    let project = Scratch::new();
-    std::fs::set_permissions(project.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let (project, home) = (Scratch::new(), Scratch::new());
+    let out = project.path().join("out");
+    std::fs::create_dir(&out).unwrap();
+    for place in [project.path(), &out, home.path()] {
+        std::fs::set_permissions(place, std::fs::Permissions::from_mode(0o777)).unwrap();
+    }
     let run = Run::palisade([&["policy", "test", policy], more].concat()).cwd(project.path());
+    let run = if who == Who::User { run.env("HOME", home.text()) } else { run };
     let id = USER.to_string();
     let user = ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups"];
     match who {
@@ -42,13 +47,17 @@ fn what_the_shipped_policies_say_of_themselves_holds() {
     let names: Vec<&str> = listed.as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect();
     assert!(names.len() >= 20, "{names:?}");
     for who in everybody("claims") {
-        for name in &names {
-            let ran = test(who, name, &["--json", "--var", "rootfs=/"]);
-            // For an ordinary user this host has no cgroups: a policy that demands them says so.
+        let mut tried = 0;
+        // `container` needs a root file system; tests/workloads.rs makes one.
+        for name in names.iter().filter(|name| **name != "container") {
+            let ran = test(who, name, &["--json"]);
+            // An ordinary user may have no cgroups, and the one of the tests has no tool chain: a policy that demands
+            // them says so.
             if who == Who::User && ran.code == Some(120) {
-                ran.says("cgroup");
+                ran.says("help");
                 continue;
             }
+            tried += 1;
             let report = json(&ran);
             println!("{who:?} {name}: {} hold, {} unproven", report["holds"], report["unproven"]);
             let ordinary = |test: &&Value| who == Who::User && test["test"].as_str().unwrap().starts_with("Limit(");
@@ -57,6 +66,7 @@ fn what_the_shipped_policies_say_of_themselves_holds() {
             // Without cgroups a limit of theirs is degraded, which the report of a run says.
             assert!(broken.iter().all(ordinary), "{who:?} {name}: {broken:#?}");
         }
+        assert!(tried >= 12, "{who:?}: only {tried} policies could be tried");
     }
     before.same();
 }

@@ -69,7 +69,7 @@ fn execute(path: &Path) -> Tried {
             if let Ok(null) = OpenOptions::new().read(true).write(true).open("/dev/null") {
                 (0..3).try_for_each(|number| fd::dup_to(&null, number).map(drop)).ok();
             }
-            let error = process::exec(Program::Path(&program), &[program.clone()], &[]);
+            let error = process::exec(Program::Path(&program), std::slice::from_ref(&program), &[]);
             fd::write(&tells, &error.errno().to_ne_bytes()).ok();
             process::exit_now(127);
         }
@@ -96,10 +96,19 @@ fn connect(address: SocketAddr) -> Tried {
     }
 }
 
-/// With -1 for every argument no call of the list does anything, and what the kernel says of them is no refusal.
+/// `AF_UNIX`, `SOCK_STREAM`.
+const PLAINEST_SOCKET: [i64; 2] = [1, 1];
+
+/// With -1 for every argument no call of the list does anything, and what the kernel says of them is no refusal. Of a
+/// socket some kinds may be denied and others not, and -1 is no kind: the plainest is made, and goes with this process.
 fn syscall(name: &str) -> Tried {
     let call = Call::named(name).ok_or_else(|| Stop::unclear("it is not known how to try it without harm"))?;
-    match attempt(call, [const { Arg::Int(-1) }; 6]) {
+    let mut args = [const { Arg::Int(-1) }; 6];
+    if call == Call::SOCKET {
+        let [family, kind] = PLAINEST_SOCKET.map(Arg::Int);
+        args = [family, kind, Arg::Int(0), Arg::Null, Arg::Null, Arg::Null];
+    }
+    match attempt(call, args) {
         Err(errno @ (Errno::EPERM | Errno::EACCES | Errno::ENOSYS)) => Err(errno.into()),
         _ => Ok(true),
     }
