@@ -11,7 +11,7 @@ use palisade_sys::channel::Channel;
 use palisade_sys::event::{PollItem, poll};
 use palisade_sys::process::{self, Cloned, Program, Target};
 use palisade_sys::signal::{self, SigSet, SignalFd};
-use palisade_sys::{attempt, fd};
+use palisade_sys::{fd, terminal};
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
 use std::io::Write as _;
@@ -230,7 +230,7 @@ fn prepare(canaries: &Canaries) -> palisade_sys::Result<()> {
     signal::set_mask(&SigSet::empty())?;
     process::set_pdeathsig(signal::SIGKILL)?;
     process::setsid()?;
-    attempt::take_terminal(&canaries.terminal.1)?;
+    terminal::make_controlling(&canaries.terminal.1)?;
     fd::dup_to(&canaries.terminal.1, 0)?;
     // What the workload writes is nothing of the answer.
     fd::dup_to(fd::borrow(2)?, 1)?;

@@ -134,7 +134,7 @@ impl Canaries {
         let opened = |path: &Path| File::open(path).map(OwnedFd::from).map_err(laid);
         let leaked = (opened(&dir.join("secret"))?, opened(&dir)?);
         let call = |error: palisade_sys::Error| Trouble::call("the canaries could not be laid out", &error);
-        let terminal = palisade_sys::attempt::terminal().map_err(call)?;
+        let terminal = terminal().map_err(call)?;
         let (process, facts) = start(&dir, token).map_err(laid)?;
         let scene = Scene {
             token: token.to_owned(),
@@ -166,6 +166,13 @@ impl Canaries {
         }
         lay_secrets(dir, &self.scene.token).map_err(|error| unlaid("the canaries could not be laid out anew", &error))
     }
+}
+
+/// A terminal for the run: raw, so that what is typed can be read at once.
+fn terminal() -> palisade_sys::Result<(OwnedFd, OwnedFd)> {
+    let (ours, theirs) = palisade_sys::terminal::open_pair()?;
+    palisade_sys::terminal::Mode::of(&theirs)?.raw().set(&theirs)?;
+    Ok((ours, theirs))
 }
 
 fn unlaid(what: &str, error: &io::Error) -> Trouble {

@@ -252,31 +252,6 @@ pub fn shift_state(terminal: RawFd) -> Result<()> {
     Errno::result(ret).map(drop).or_call(|| format!("ioctl({terminal}, TIOCLINUX, 6)"))
 }
 
-/// Makes a terminal of our own, raw and close-on-exec: the side of who types, and the side of the program.
-///
-/// openpty(3), pty(7).
-pub fn terminal() -> Result<(std::os::fd::OwnedFd, std::os::fd::OwnedFd)> {
-    use nix::sys::termios;
-    let call = || "openpty()".to_owned();
-    let pair = nix::pty::openpty(None, None).or_call(call)?;
-    let mut settings = termios::tcgetattr(&pair.slave).or_call(call)?;
-    termios::cfmakeraw(&mut settings);
-    termios::tcsetattr(&pair.slave, termios::SetArg::TCSANOW, &settings).or_call(call)?;
-    // By duplicating: openpty has no flag for it.
-    Ok((crate::fd::dup_cloexec(&pair.master)?, crate::fd::dup_cloexec(&pair.slave)?))
-}
-
-/// Makes a terminal that of this session, which has none and is led by this process.
-///
-/// Fails: EPERM where the process leads no session. TIOCSCTTY(2const).
-pub fn take_terminal(terminal: impl std::os::fd::AsFd) -> Result<()> {
-    use std::os::fd::AsRawFd as _;
-    let number = terminal.as_fd().as_raw_fd();
-    // SAFETY: the request takes a number; upheld by TIOCSCTTY(2const); else nothing is touched.
-    let ret = unsafe { libc::ioctl(number, libc::TIOCSCTTY, 0) };
-    Errno::result(ret).map(drop).or_call(|| format!("ioctl({number}, TIOCSCTTY, 0)"))
-}
-
 /// Asks for the parent's id through the table of 32-bit calls, which has numbers of its own.
 ///
 /// Where the kernel has no such table the process gets SIGSEGV, where a filter forbids it what the filter says.
@@ -336,11 +311,8 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_of_ours_passes_bytes_on() {
-        let (ours, theirs) = terminal().unwrap();
-        crate::fd::write(&ours, b"typed").unwrap();
-        assert_eq!(crate::fd::read_some(&theirs, 16).unwrap(), b"typed");
-        // It is nobody's session's terminal.
+    fn a_terminal_of_nobodys_session_is_no_console() {
+        let (_ours, theirs) = crate::terminal::open_pair().unwrap();
         assert!(shift_state(std::os::fd::AsRawFd::as_raw_fd(&theirs)).is_err());
     }
 }

@@ -41,11 +41,18 @@ fn terminals(scene: &Scene) -> Tried {
 }
 
 fn many(_: &Scene) -> Tried {
-    let mut children = Vec::with_capacity(PROCESSES);
+    crowd(PROCESSES)
+}
+
+/// Has so many processes besides those that there are; all of them are ended.
+pub(crate) fn crowd(count: usize) -> Tried {
+    let mut children = Vec::new();
     let mut failed = None;
-    while children.len() < PROCESSES {
+    while children.len() < count {
         match process::fork() {
             Ok(Cloned::Child) => {
+                // It ends with who made it, should that one be ended.
+                process::set_pdeathsig(signal::SIGKILL).ok();
                 std::thread::sleep(NAP);
                 process::exit_now(0);
             }
