@@ -17,12 +17,12 @@ use std::time::{Duration, Instant};
 /// `CGROUP_SUPER_MAGIC` and `CGROUP2_SUPER_MAGIC` of linux/magic.h.
 const MAGIC: [i64; 2] = [0x27_e0eb, 0x6367_7270];
 /// How long stragglers may take to die before their cgroup is given up: longer than any exit that is not stuck
-/// in the kernel.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// in the kernel. With the last freezing less than the 10 s after which palisade takes a plugin for one that hangs.
+const PATIENCE: Duration = Duration::from_secs(6);
 const SIGKILL: i32 = 9;
 /// How long it may take until all are frozen: on v1 each of them has to get a processor first, and whoever is let go too
 /// early forks on.
-const FREEZING: Duration = Duration::from_secs(5);
+const FREEZING: Duration = Duration::from_secs(3);
 
 /// A file that stops all who are inside, what to write to it, and where the kernel says that they stand still.
 struct Freezer {
