@@ -198,6 +198,14 @@ pub(crate) fn read(text: &str, arch: Arch, kernel: (u32, u32)) -> Result<Profile
         }
     }
     for entry in &file.syscalls {
+        for minimum in
+            [&entry.includes, &entry.excludes].into_iter().flatten().filter_map(|when| when.min_kernel.as_ref())
+        {
+            // One that cannot be read would hold nowhere, and in `excludes` that lets the rule through.
+            if minimum.split('.').any(|part| part.parse::<u32>().is_err()) {
+                return Err(format!("`minKernel` is {minimum:?}, and no version such as \"4.8\""));
+            }
+        }
         let included = entry.includes.as_ref().is_none_or(|when| when.holds(arch, kernel));
         let excluded = entry.excludes.as_ref().is_some_and(|when| when.touches(arch, kernel));
         if included && !excluded {

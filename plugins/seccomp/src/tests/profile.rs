@@ -95,6 +95,10 @@ fn a_profile_that_cannot_be_had_is_refused() {
         ),
         (r#"{"defaultAction": "SCMP_ACT_ALLOW", "sycalls": []}"#.to_owned(), "unknown field `sycalls`"),
         (rule(r#"{"names": ["acct"], "action": "SCMP_ACT_TRACE"}"#), "needs a tracer"),
+        (
+            rule(r#"{"names": ["acct"], "action": "SCMP_ACT_TRAP", "excludes": {"minKernel": "new"}}"#),
+            "no version such as",
+        ),
         (rule(r#"{"names": ["acct"], "action": "SCMP_ACT_NOTIFY"}"#), "needs a listener"),
         (rule(r#"{"names": ["acct"], "action": "SCMP_ACT_ERRNO", "errnoRet": 5000}"#), "5000 is no errno"),
         (
