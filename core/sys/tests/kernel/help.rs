@@ -102,7 +102,11 @@ impl Running {
             let left = deadline.saturating_duration_since(Instant::now());
             let mut items = [PollItem::read(self.said.as_fd()), PollItem::read(self.pidfd.as_fd())];
             event::poll(&mut items, Some(left)).unwrap();
-            let [text, end] = items.map(|item| item.is_ready());
+            let [mut text, end] = items.map(|item| item.is_ready());
+            if end && !text {
+                // The pipe was looked at first, and it may have spoken and ended in between.
+                text = event::poll(&mut [PollItem::read(self.said.as_fd())], Some(Duration::ZERO)).unwrap() == 1;
+            }
             // Its descendants may hold the pipe open, so its own end is what counts; the text comes first.
             let n = if text { self.said.read(&mut chunk).unwrap() } else { 0 };
             said.extend_from_slice(&chunk[..n]);
