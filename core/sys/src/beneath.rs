@@ -96,6 +96,14 @@ impl Root {
         openat2(self.as_fd(), inside(path.as_ref()), flags, resolve)
     }
 
+    /// Gives the path from the root on that a path leads to once every link is followed, as the kernel tells it.
+    ///
+    /// Fails: as [`Root::open`].
+    pub fn real(&self, path: impl AsRef<Path>) -> Result<PathBuf> {
+        let (here, root) = (fd::fd_path(self.open(path, libc::O_PATH)?)?, fd::fd_path(self)?);
+        Ok(here.strip_prefix(&root).map(|rest| Path::new("/").join(rest)).unwrap_or(here))
+    }
+
     /// Says whether a path exists inside the root; a dangling symbolic link does not.
     ///
     /// Fails: as [`Root::open`], except ENOENT and ENOTDIR.

@@ -2,15 +2,36 @@
 //! sees it.
 
 use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{self, AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, sockopt};
+use nix::sys::socket::{
+    self, AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, sockopt,
+};
 
 use crate::error::{Error, OrCall, Result};
 
 /// The longest message in bytes.
 pub const MAX_MESSAGE: usize = 256 * 1024;
+
+/// The most descriptors that go with one message.
+pub const MAX_DESCRIPTORS: usize = 8;
+
+/// Where a message comes from, and what came with it.
+#[derive(Debug, Default)]
+pub struct Sender {
+    /// The sender's pid in this process's pid namespace, 0 when it is not visible from here.
+    pub pid: i32,
+    /// Descriptors, close-on-exec.
+    pub descriptors: Vec<OwnedFd>,
+}
+
+/// What came beside the bytes of a message.
+#[derive(Default)]
+struct Beside {
+    pid: Option<i32>,
+    descriptors: Vec<OwnedFd>,
+}
 
 /// One end of a pair; close-on-exec.
 ///
@@ -73,6 +94,25 @@ impl Channel {
         }
     }
 
+    /// Sends one message with descriptors, which stay open here.
+    ///
+    /// Fails: as [`Channel::send`]; EMSGSIZE for more than [`MAX_DESCRIPTORS`], EBADF for one that is not open.
+    /// sendmsg(2), unix(7).
+    pub fn send_with(&self, message: &[u8], descriptors: &[RawFd]) -> Result<()> {
+        let call = || format!("sendmsg(channel, {} bytes, {} descriptors)", message.len(), descriptors.len());
+        if message.is_empty() || message.len() > MAX_MESSAGE || descriptors.len() > MAX_DESCRIPTORS {
+            return Err(Error::new(Errno::EMSGSIZE, call()));
+        }
+        let rights = [ControlMessage::ScmRights(descriptors)];
+        let parts = [IoSlice::new(message)];
+        loop {
+            match socket::sendmsg::<()>(self.0.as_raw_fd(), &parts, &rights, MsgFlags::MSG_NOSIGNAL, None) {
+                Err(Errno::EINTR) => {}
+                other => return other.map(drop).or_call(call),
+            }
+        }
+    }
+
     /// Receives one message into the buffer, whose old content goes; gives its length, `None` at the end.
     ///
     /// Fails: EMSGSIZE for a message that is too long, which is dropped. recv(2).
@@ -80,16 +120,15 @@ impl Channel {
         Ok(self.receive(message, false)?.map(|(length, _)| length))
     }
 
-    /// Receives one message with the sender's pid in this process's pid namespace, 0 when it is not
-    /// visible from here; `None` at the end.
+    /// Receives one message with the sender's pid, and the descriptors that came with it; `None` at the end.
     ///
     /// Needs: [`Channel::enable_credentials`] before the message was sent. Fails: EPROTO for a message
     /// without credentials, EMSGSIZE for one that is too long. unix(7).
-    pub fn recv_with_pid(&self, message: &mut Vec<u8>) -> Result<Option<i32>> {
+    pub fn recv_from(&self, message: &mut Vec<u8>) -> Result<Option<Sender>> {
         match self.receive(message, true)? {
             None => Ok(None),
-            Some((_, Some(pid))) => Ok(Some(pid)),
-            Some((_, None)) => Err(Error::new(Errno::EPROTO, "recvmsg(channel)")
+            Some((_, Beside { pid: Some(pid), descriptors })) => Ok(Some(Sender { pid, descriptors })),
+            Some((_, Beside { pid: None, .. })) => Err(Error::new(Errno::EPROTO, "recvmsg(channel)")
                 .with_hint("enable credentials on the receiving end before anything is sent")),
         }
     }
@@ -102,7 +141,7 @@ impl Channel {
             .or_call(|| "setsockopt(channel, SO_PASSCRED, 1)".to_owned())
     }
 
-    fn receive(&self, message: &mut Vec<u8>, with_pid: bool) -> Result<Option<(usize, Option<i32>)>> {
+    fn receive(&self, message: &mut Vec<u8>, with_sender: bool) -> Result<Option<(usize, Beside)>> {
         message.clear();
         let length = self.next_length()?;
         if length == 0 {
@@ -111,17 +150,17 @@ impl Channel {
         // One byte is enough to drop a message that is too long.
         message.resize(if length > MAX_MESSAGE { 1 } else { length }, 0);
         let call = || format!("recvmsg(channel, {length} bytes)");
-        let mut control = nix::cmsg_space!(libc::ucred);
+        let mut control = nix::cmsg_space!(libc::ucred, [RawFd; MAX_DESCRIPTORS]);
         let mut parts = [IoSliceMut::new(message)];
-        let (got, flags, pid) = loop {
-            let space = with_pid.then_some(control.as_mut_slice());
+        let (got, flags, beside) = loop {
+            let space = with_sender.then_some(control.as_mut_slice());
             let flags = MsgFlags::MSG_CMSG_CLOEXEC;
             match socket::recvmsg::<UnixAddr>(self.0.as_raw_fd(), &mut parts, space, flags) {
                 Err(Errno::EINTR | Errno::ECONNRESET) => {}
                 Err(errno) => return Err(Error::new(errno, call())),
                 Ok(received) => {
-                    let pid = if with_pid { sender(&received).or_call(call)? } else { None };
-                    break (received.bytes, received.flags, pid);
+                    let beside = if with_sender { beside(&received).or_call(call)? } else { Beside::default() };
+                    break (received.bytes, received.flags, beside);
                 }
             }
         };
@@ -129,7 +168,7 @@ impl Channel {
             message.clear();
             return Err(Error::new(Errno::EMSGSIZE, call()).with_hint("a message holds at most 256 KiB"));
         }
-        Ok(Some((got, pid)))
+        Ok(Some((got, beside)))
     }
 
     /// Waits for a message and gives its length without taking it; 0 is the end.
@@ -153,11 +192,20 @@ impl Channel {
     }
 }
 
-fn sender(received: &socket::RecvMsg<'_, '_, UnixAddr>) -> nix::Result<Option<i32>> {
-    Ok(received.cmsgs()?.find_map(|control| match control {
-        ControlMessageOwned::ScmCredentials(credentials) => Some(credentials.pid()),
-        _ => None,
-    }))
+fn beside(received: &socket::RecvMsg<'_, '_, UnixAddr>) -> nix::Result<Beside> {
+    let mut beside = Beside::default();
+    for control in received.cmsgs()? {
+        match control {
+            ControlMessageOwned::ScmCredentials(credentials) => beside.pid = Some(credentials.pid()),
+            ControlMessageOwned::ScmRights(numbers) => beside.descriptors.extend(numbers.into_iter().map(|number| {
+                // SAFETY: `number` is open and nobody else's; upheld by the kernel, which has just made it for this
+                // message; else two owners close it.
+                unsafe { OwnedFd::from_raw_fd(number) }
+            })),
+            _ => {}
+        }
+    }
+    Ok(beside)
 }
 
 /// Sends several parts as one message, for a header and a body that lie apart.
@@ -243,9 +291,25 @@ mod tests {
         b.enable_credentials().unwrap();
         a.send(b"x").unwrap();
         let mut message = Vec::new();
-        assert_eq!(b.recv_with_pid(&mut message).unwrap(), Some(nix::unistd::getpid().as_raw()));
+        assert_eq!(b.recv_from(&mut message).unwrap().unwrap().pid, nix::unistd::getpid().as_raw());
         assert_eq!(message, b"x");
         b.send(b"y").unwrap();
-        assert_eq!(a.recv_with_pid(&mut message).unwrap_err().kind(), Errno::EPROTO);
+        assert_eq!(a.recv_from(&mut message).unwrap_err().kind(), Errno::EPROTO);
+    }
+
+    #[test]
+    fn descriptors_come_with_their_message_and_close_on_exec() {
+        let (a, b) = Channel::pair().unwrap();
+        b.enable_credentials().unwrap();
+        let (read, write) = crate::fd::pipe().unwrap();
+        a.send_with(b"x", &[write.as_raw_fd()]).unwrap();
+        drop(write);
+        let mut message = Vec::new();
+        let sender = b.recv_from(&mut message).unwrap().unwrap();
+        let [got] = <[OwnedFd; 1]>::try_from(sender.descriptors).unwrap();
+        assert!(!crate::fd::is_inherited(got.as_raw_fd()).unwrap());
+        crate::fd::write(&got, b"through").unwrap();
+        assert_eq!(crate::fd::read_some(&read, 64).unwrap(), b"through");
+        assert_eq!(a.send_with(b"x", &[read.as_raw_fd(); MAX_DESCRIPTORS + 1]).unwrap_err().kind(), Errno::EMSGSIZE);
     }
 }

@@ -21,6 +21,8 @@ const CLOSE_RANGE_CLOEXEC: usize = 4;
 
 /// The directory that relative paths start from, for the calls that take a directory.
 pub const CWD: BorrowedFd<'static> = nix::fcntl::AT_FDCWD;
+/// Its number: `AT_FDCWD`.
+pub const CWD_NUMBER: RawFd = libc::AT_FDCWD;
 
 const OPEN_NAMES: &[(u64, &str)] = &[
     (libc::O_PATH as u64, "O_PATH"),
@@ -468,7 +470,8 @@ pub fn proc_fd_path(fd: impl AsFd) -> PathBuf {
 ///
 /// Needs: a procfs on /proc. proc_pid_fd(5).
 pub fn fd_path(fd: impl AsFd) -> Result<PathBuf> {
-    readlink_at(CWD, proc_fd_path(fd)).map(PathBuf::from)
+    // Borrowed: a descriptor that was given away must stay open until it is asked about.
+    readlink_at(CWD, proc_fd_path(fd.as_fd())).map(PathBuf::from)
 }
 
 #[cfg(test)]

@@ -33,6 +33,7 @@ pub mod mount;
 mod mount_flags;
 pub mod names;
 pub mod namespace;
+pub mod notify;
 pub mod process;
 pub mod procfs;
 mod raw;

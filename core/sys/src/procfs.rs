@@ -105,6 +105,13 @@ impl ProcPid {
         self.pid
     }
 
+    /// Opens its root directory, to look at files as it sees them.
+    ///
+    /// Needs: ptrace access. Fails: EACCES without it, ESRCH when it has ended. proc_pid_root(5).
+    pub fn root(&self) -> Result<crate::beneath::Root> {
+        fd::open_at(self, "root", libc::O_PATH | libc::O_DIRECTORY).map(crate::beneath::Root::from_fd)
+    }
+
     /// Reads a file of the process.
     ///
     /// Fails: ESRCH when it has ended, EACCES without ptrace access where that is wanted. proc(5).

@@ -96,18 +96,18 @@ fn the_sender_is_named() {
     let (ours, theirs) = Channel::pair().unwrap();
     let mut message = Vec::new();
     theirs.send(b"unsigned").unwrap();
-    let error = refused(ours.recv_with_pid(&mut message), Errno::EPROTO);
+    let error = refused(ours.recv_from(&mut message), Errno::EPROTO);
     assert!(error.hint().unwrap().contains("enable credentials"));
     ours.enable_credentials().unwrap();
     theirs.send(b"mine").unwrap();
-    assert_eq!(ours.recv_with_pid(&mut message).unwrap(), Some(process::getpid()));
+    assert_eq!(ours.recv_from(&mut message).unwrap().unwrap().pid, process::getpid());
     let child = run(0, || theirs.send(b"hello").unwrap());
-    assert_eq!(ours.recv_with_pid(&mut message).unwrap(), Some(child.pid));
+    assert_eq!(ours.recv_from(&mut message).unwrap().unwrap().pid, child.pid);
     assert_eq!(message, b"hello");
     let inner = run(CLONE_NEWPID, || theirs.send(b"as pid 1 of its own").unwrap());
-    assert_eq!(ours.recv_with_pid(&mut message).unwrap(), Some(inner.pid));
+    assert_eq!(ours.recv_from(&mut message).unwrap().unwrap().pid, inner.pid);
     drop(theirs);
-    assert_eq!(ours.recv_with_pid(&mut message).unwrap(), None);
+    assert!(ours.recv_from(&mut message).unwrap().is_none());
 }
 
 fn a_sender_who_is_not_visible_is_nobody() {
@@ -116,6 +116,6 @@ fn a_sender_who_is_not_visible_is_nobody() {
     ours.send(b"from outside").unwrap();
     ours.send(b"from outside").unwrap();
     let mut message = Vec::new();
-    assert_eq!(theirs.recv_with_pid(&mut message).unwrap(), Some(process::getpid()));
-    good(CLONE_NEWPID, || assert_eq!(theirs.recv_with_pid(&mut Vec::new()).unwrap(), Some(0)));
+    assert_eq!(theirs.recv_from(&mut message).unwrap().unwrap().pid, process::getpid());
+    good(CLONE_NEWPID, || assert_eq!(theirs.recv_from(&mut Vec::new()).unwrap().unwrap().pid, 0));
 }
