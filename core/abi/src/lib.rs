@@ -19,6 +19,7 @@
 //! | `host` | the other side: opening a library and calling it, for palisade itself |
 
 mod error;
+mod facts;
 pub mod host;
 pub mod manifest;
 mod sdk;
@@ -28,15 +29,16 @@ mod told;
 pub mod wrap;
 
 pub use error::{Context as ErrorContext, Error, ErrorKind};
+pub use facts::Host;
 pub use palisade_model::diag::Origin;
 pub use palisade_model::layer::{At, Layered};
 pub use palisade_model::layered;
 pub use palisade_model::plan::Demand;
 pub use palisade_model::stage::Stage;
 pub use palisade_model::units;
-pub use sdk::{Action, Context, Evidence, Host, Isolator, Plugin, Step};
+pub use sdk::{Action, Context, Evidence, Isolator, Plugin, Step};
 pub use serde;
-pub use told::{Finding, Finish, Hit, Left, Support};
+pub use told::{Act, Denial, Finding, Finish, Hit, Left, Support};
 
 #[doc(hidden)]
 pub use abi_stable;

@@ -1,16 +1,15 @@
 //! What the author of a plugin implements and uses.
 
 use crate::error::Error;
+use crate::facts::Host;
 use crate::seam::RawContext;
-use crate::told::{Finding, Finish, Left};
+use crate::told::{Act, Denial, Finding, Finish, Left};
 use palisade_model::diag::Origin;
 use palisade_model::layer::Layered;
 use palisade_model::plan::Demand;
 use palisade_model::stage::Stage;
-use palisade_model::vars::{BUILTINS, Vars};
-use std::collections::BTreeMap;
 use std::fmt;
-use std::str::FromStr;
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 
 /// A plugin: how it sees the host, and how its section of a policy becomes an [`Isolator`].
 pub trait Plugin: 'static {
@@ -44,7 +43,7 @@ pub trait Isolator {
     /// A host error where this host cannot give what the policy asks for.
     fn plan(&self, host: &Host) -> Result<Vec<Step>, Error>;
 
-    /// Names fds to be watched while the workload runs.
+    /// Names fds to be watched while the workload runs. Asked again after each call of `ready`.
     fn watch(&self) -> Vec<i32> {
         Vec::new()
     }
@@ -64,6 +63,38 @@ pub trait Isolator {
     /// Reported once; the workload goes on, and this isolator is not asked again.
     fn sample(&mut self) -> Result<Vec<(String, u64)>, Error> {
         Ok(Vec::new())
+    }
+
+    /// Takes a descriptor that one of its steps handed over with [`Context::hand_over`]. Since seam 1.1.
+    ///
+    /// # Errors
+    /// Ends the launch.
+    fn take(&mut self, _fd: OwnedFd) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Tells what the workload has asked for since `ready` was called, where somebody wants to know why things are
+    /// denied ([`Host::explains`]). What it asked for waits until [`Isolator::settle`]. Since seam 1.1.
+    ///
+    /// # Errors
+    /// As `ready`.
+    fn acts(&mut self) -> Result<Vec<Act>, Error> {
+        Ok(Vec::new())
+    }
+
+    /// Says why it denies something, where it does, as far as it can tell: also of what another isolator saw. The host's
+    /// rights are greater than the workload's, so nothing may be opened or changed by name here that `act` names, other
+    /// than to look at it. Since seam 1.1.
+    fn explain(&self, _act: &Act) -> Option<Denial> {
+        None
+    }
+
+    /// Lets go on what `acts` told: what the policy allows is done, what it denies is answered. Since seam 1.1.
+    ///
+    /// # Errors
+    /// As `ready`.
+    fn settle(&mut self) -> Result<(), Error> {
+        Ok(())
     }
 
     /// Says what was used and which limits were hit, after the workload ended and before anything is undone.
@@ -278,111 +309,10 @@ impl Context<'_> {
     pub fn offer_cgroup(&mut self, fd: i32) {
         self.0.offer_cgroup(fd);
     }
-}
 
-/// Facts about the host and about this launch.
-#[derive(Clone, Debug, Default)]
-pub struct Host {
-    pub(crate) facts: BTreeMap<String, String>,
-}
-
-impl Host {
-    /// Makes one from named facts.
-    pub fn new(facts: impl IntoIterator<Item = (String, String)>) -> Self {
-        Self { facts: facts.into_iter().collect() }
-    }
-
-    /// Gives a fact by name.
-    #[must_use]
-    pub fn fact(&self, name: &str) -> Option<&str> {
-        self.facts.get(name).map(String::as_str)
-    }
-
-    fn parsed<T: FromStr>(&self, name: &str) -> Result<T, Error> {
-        self.fact(name)
-            .and_then(|text| text.parse().ok())
-            .ok_or_else(|| Error::new(crate::ErrorKind::Plugin, format!("palisade did not tell the fact `{name}`")))
-    }
-
-    /// The launcher's effective user id.
-    ///
-    /// # Errors
-    /// The fact is missing.
-    pub fn uid(&self) -> Result<u32, Error> {
-        self.parsed("uid")
-    }
-
-    /// The launcher's effective group id.
-    ///
-    /// # Errors
-    /// The fact is missing.
-    pub fn gid(&self) -> Result<u32, Error> {
-        self.parsed("gid")
-    }
-
-    /// The launcher's effective capabilities, as the kernel's bit mask.
-    ///
-    /// # Errors
-    /// The fact is missing.
-    pub fn capabilities(&self) -> Result<u64, Error> {
-        self.parsed("capabilities")
-    }
-
-    /// Whether the launcher holds a capability, by its number.
-    #[must_use]
-    pub fn has_capability(&self, number: u32) -> bool {
-        self.capabilities().is_ok_and(|set| set >> number & 1 == 1)
-    }
-
-    /// The kernel's version, as (major, minor).
-    ///
-    /// # Errors
-    /// The fact is missing.
-    pub fn kernel(&self) -> Result<(u32, u32), Error> {
-        Ok((self.parsed("kernel_major")?, self.parsed("kernel_minor")?))
-    }
-
-    /// A name for this launch that no other has: letters, digits and `-`.
-    ///
-    /// # Errors
-    /// The fact is missing.
-    pub fn run_id(&self) -> Result<String, Error> {
-        self.parsed("run_id")
-    }
-
-    /// The id the workload will have inside, where the policy or the caller fixes one (`workload_uid`).
-    #[must_use]
-    pub fn workload_uid(&self) -> Option<u32> {
-        self.parsed("workload_uid").ok()
-    }
-
-    /// As [`Host::workload_uid`], for the group.
-    #[must_use]
-    pub fn workload_gid(&self) -> Option<u32> {
-        self.parsed("workload_gid").ok()
-    }
-
-    /// Whether the policy also uses the plugin of that name.
-    #[must_use]
-    pub fn uses(&self, plugin: &str) -> bool {
-        self.fact("plugins").is_some_and(|all| all.split(' ').any(|name| name == plugin))
-    }
-
-    /// The policy's variables; every path and text in a section is already expanded.
-    #[must_use]
-    pub fn vars(&self) -> Vars {
-        let mut vars = Vars::new();
-        for (name, value) in &self.facts {
-            if let Some(name) = name.strip_prefix("var.") {
-                if BUILTINS.contains(&name) {
-                    vars.set_builtin(name, value);
-                } else if vars.define(name, value).is_err() {
-                    // palisade checked the name before it made a fact of it; one that is not valid
-                    // stays undefined, and a policy that uses it is refused.
-                    continue;
-                }
-            }
-        }
-        vars
+    /// Hands a descriptor over to the isolator's [`Isolator::take`] on the host. Drop and Seal only; it must stay open
+    /// until the workload is executed. Since seam 1.1.
+    pub fn hand_over(&mut self, fd: BorrowedFd<'_>) {
+        self.0.hand_over(fd.as_raw_fd());
     }
 }

@@ -109,6 +109,17 @@ pub struct RawLeft {
     pub why: RString,
 }
 
+/// Why something is denied; see [`crate::Denial`].
+#[repr(C)]
+#[derive(StableAbi, Clone, Debug)]
+pub struct RawDenial {
+    pub answer: RString,
+    pub why: RString,
+    pub help: RString,
+    pub origin: ROption<RawOrigin>,
+    pub seen: bool,
+}
+
 /// What palisade lends to a step while it runs.
 #[sabi_trait]
 pub trait ContextObject {
@@ -118,6 +129,9 @@ pub trait ContextObject {
     /// Offers an open cgroup v2 directory for the process to be born in (`CLONE_INTO_CGROUP`).
     #[sabi(last_prefix_field)]
     fn offer_cgroup(&mut self, fd: i32);
+    /// Hands an open descriptor over from the process that becomes the workload to the isolator on the host. Since
+    /// seam 1.1.
+    fn hand_over(&mut self, _fd: i32) {}
 }
 
 /// A borrowed [`ContextObject`].
@@ -174,6 +188,22 @@ pub trait IsolatorObject {
     /// The figures so far, while the workload runs. Since seam 1.1.
     fn sample(&mut self) -> RResult<RVec<Tuple2<RString, u64>>, Failure> {
         RResult::ROk(RVec::new())
+    }
+    /// A descriptor that a step of this isolator handed over; it is the isolator's now. Since seam 1.1.
+    fn take(&mut self, _fd: i32) -> RResult<(), Failure> {
+        RResult::ROk(())
+    }
+    /// What the workload asked for since; it waits until `settle`. Since seam 1.1.
+    fn acts(&mut self) -> RResult<RVec<RawFacts>, Failure> {
+        RResult::ROk(RVec::new())
+    }
+    /// Why this isolator denies it, where it does. Since seam 1.1.
+    fn explain(&self, _act: RawFacts) -> RResult<ROption<RawDenial>, Failure> {
+        RResult::ROk(ROption::RNone)
+    }
+    /// Lets what `acts` told go on. Since seam 1.1.
+    fn settle(&mut self) -> RResult<(), Failure> {
+        RResult::ROk(())
     }
 }
 

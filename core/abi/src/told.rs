@@ -1,6 +1,7 @@
-//! What a plugin tells palisade: what the host offers, what was used, which limits were hit.
+//! What a plugin tells palisade: what the host offers, what was used, which limits were hit, what is denied.
 
 use palisade_model::diag::Origin;
+use std::collections::BTreeMap;
 
 /// How much of a feature a host has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,4 +58,69 @@ pub struct Hit {
     pub ended_it: bool,
     /// The policy line that set it.
     pub origin: Option<Origin>,
+}
+
+/// Something that the workload asks the kernel for, seen before it is done: named facts, of which an isolator reads
+/// those that it knows. Since seam 1.1.
+///
+/// | fact | what it is |
+/// |---|---|
+/// | `call` | the system call, by name |
+/// | `pid` | the process that asks, as the host numbers it |
+/// | `path` | the file that it is about, absolute, as the workload sees it; links are not followed |
+/// | `to` | what is wanted of it, one or more of `look`, `read`, `write`, `truncate`, `execute`, `make`, `remove`, `connect`, `bind`, with blanks between |
+/// | `kind` | what `make` makes or `remove` removes: `file`, `directory`, `link`, `fifo`, `socket`, `device` |
+/// | `address` | an internet address, with `port`, and `protocol` (`tcp` or `udp`) where it is known |
+/// | `signal` | instead of all these: the number of the signal that ended the workload |
+///
+/// What stands behind a pointer can be changed by the workload at any time, so it is good for an explanation and never
+/// for a decision.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Act(pub(crate) BTreeMap<String, String>);
+
+impl Act {
+    /// Makes one from named facts.
+    pub fn new<K: Into<String>, V: Into<String>>(facts: impl IntoIterator<Item = (K, V)>) -> Self {
+        Self(facts.into_iter().map(|(name, fact)| (name.into(), fact.into())).collect())
+    }
+
+    /// Adds a fact.
+    #[must_use]
+    pub fn with(mut self, name: &str, fact: impl Into<String>) -> Self {
+        self.0.insert(name.to_owned(), fact.into());
+        self
+    }
+
+    /// Gives a fact by name.
+    #[must_use]
+    pub fn fact(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// Gives a fact that is a number.
+    #[must_use]
+    pub fn number(&self, name: &str) -> Option<i64> {
+        self.fact(name)?.parse().ok()
+    }
+
+    /// Says whether this is wanted of the file.
+    #[must_use]
+    pub fn wants(&self, what: &str) -> bool {
+        self.fact("to").is_some_and(|all| all.split(' ').any(|one| one == what))
+    }
+}
+
+/// Why an isolator does not let the workload do something. Since seam 1.1.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Denial {
+    /// What the workload gets: the errno by name, or a signal.
+    pub answer: String,
+    /// Why, in one line of words.
+    pub why: String,
+    /// What to write into the policy so that it is allowed; empty where nothing can be.
+    pub help: String,
+    /// The policy line that denies it, or that would have to grant it.
+    pub origin: Option<Origin>,
+    /// Whether it was seen to be denied; else it follows from the policy, and the kernel was not asked.
+    pub seen: bool,
 }

@@ -2,12 +2,14 @@
 //! reached the seam would end the process with a status that nobody can tell from the workload's own.
 
 use crate::error::{Error, ErrorKind};
-use crate::sdk::{Context, Evidence, Host, Isolator, Plugin, Step};
+use crate::facts::Host;
+use crate::sdk::{Context, Evidence, Isolator, Plugin, Step};
 use crate::seam::{
-    ContextObject_TO, Failure, IsolatorObject, IsolatorObject_TO, PluginModule, PluginModule_Ref, RawContext, RawFacts,
-    RawFinding, RawFinish, RawHit, RawIsolator, RawLayer, RawLeft, RawOrigin, RawStep, StepObject, StepObject_TO,
+    ContextObject_TO, Failure, IsolatorObject, IsolatorObject_TO, PluginModule, PluginModule_Ref, RawContext,
+    RawDenial, RawFacts, RawFinding, RawFinish, RawHit, RawIsolator, RawLayer, RawLeft, RawOrigin, RawStep, StepObject,
+    StepObject_TO,
 };
-use crate::told::{Finding, Finish, Support};
+use crate::told::{Act, Denial, Finding, Finish, Support};
 use abi_stable::library::{CheckTypeLayout, LibHeader, RootModuleResult};
 use abi_stable::prefix_type::PrefixTypeTrait;
 use abi_stable::sabi_trait::TD_Opaque;
@@ -16,6 +18,8 @@ use palisade_model::diag::Origin;
 use palisade_model::layer::{Fragment, merge_layers};
 use palisade_model::plan::Demand;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 thread_local! {
@@ -50,11 +54,51 @@ fn raw_origin(origin: Option<Origin>) -> ROption<RawOrigin> {
 /// Makes the seam's facts from a [`Host`].
 #[must_use]
 pub fn facts(host: &Host) -> RawFacts {
-    host.facts.iter().map(|(k, v)| Tuple2(k.as_str().into(), v.as_str().into())).collect()
+    raw_facts(&host.facts)
+}
+
+fn raw_facts(facts: &BTreeMap<String, String>) -> RawFacts {
+    facts.iter().map(|(k, v)| Tuple2(k.as_str().into(), v.as_str().into())).collect()
 }
 
 fn host(facts: RawFacts) -> Host {
     Host::new(facts.into_iter().map(|Tuple2(k, v)| (k.into_string(), v.into_string())))
+}
+
+/// Makes the seam's facts from an [`Act`].
+#[must_use]
+pub fn act_facts(act: &Act) -> RawFacts {
+    raw_facts(&act.0)
+}
+
+/// Makes an [`Act`] from the seam's facts.
+#[must_use]
+pub fn act(facts: RawFacts) -> Act {
+    Act::new(facts.into_iter().map(|Tuple2(k, v)| (k.into_string(), v.into_string())))
+}
+
+impl From<Denial> for RawDenial {
+    fn from(denial: Denial) -> Self {
+        Self {
+            answer: denial.answer.into(),
+            why: denial.why.into(),
+            help: denial.help.into(),
+            origin: raw_origin(denial.origin),
+            seen: denial.seen,
+        }
+    }
+}
+
+impl From<RawDenial> for Denial {
+    fn from(raw: RawDenial) -> Self {
+        Self {
+            answer: raw.answer.into_string(),
+            why: raw.why.into_string(),
+            help: raw.help.into_string(),
+            origin: raw.origin.into_option().map(Into::into),
+            seen: raw.seen,
+        }
+    }
 }
 
 /// The root module of plugin `P`; called once, by `abi_stable`, when the library is opened.
@@ -150,6 +194,25 @@ impl IsolatorObject for IsolatorShell {
 
     fn sample(&mut self) -> RResult<RVec<Tuple2<RString, u64>>, Failure> {
         guarded("sample", || Ok(raw_figures(self.0.sample()?)))
+    }
+
+    fn take(&mut self, fd: i32) -> RResult<(), Failure> {
+        // SAFETY: the descriptor is open and nobody else's; upheld by palisade, which gives it up to this entry; else
+        // two owners close it.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        guarded("take", || self.0.take(fd))
+    }
+
+    fn acts(&mut self) -> RResult<RVec<RawFacts>, Failure> {
+        guarded("acts", || Ok(self.0.acts()?.iter().map(act_facts).collect()))
+    }
+
+    fn explain(&self, facts: RawFacts) -> RResult<ROption<RawDenial>, Failure> {
+        guarded("explain", || Ok(self.0.explain(&act(facts)).map(RawDenial::from).into()))
+    }
+
+    fn settle(&mut self) -> RResult<(), Failure> {
+        guarded("settle", || self.0.settle())
     }
 }
 

@@ -33,6 +33,9 @@ pub struct Report {
     pub limits_hit: Vec<String>,
     /// What can be done about each of them, in the same order; empty where the plugin says nothing.
     pub limits_help: Vec<String>,
+    /// What was denied, where somebody wanted to know, or where it ended the workload.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub denials: Option<Vec<DenialReport>>,
     /// What could not be undone or counted, in words; empty when nothing was left behind.
     pub failures: Vec<String>,
     /// What it used.
@@ -42,6 +45,38 @@ pub struct Report {
     pub series: Option<Series>,
     /// How long each phase of the launch took, in microseconds.
     pub times: BTreeMap<String, u64>,
+}
+
+/// Something that the workload wanted and did not get.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DenialReport {
+    /// The system call, by name; empty where it is not known.
+    pub call: String,
+    /// What it was about: a path, an address; empty where it was about neither.
+    pub what: String,
+    /// What was wanted of that, in words such as `read`; empty where there is nothing to choose from.
+    pub wanted: String,
+    /// How often.
+    pub times: u64,
+    /// Who denies it: all of these lines stand in the way.
+    pub layers: Vec<LayerReport>,
+}
+
+/// One layer that denies something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LayerReport {
+    /// The plugin.
+    pub plugin: String,
+    /// What the workload gets: the errno by name, or a signal.
+    pub answer: String,
+    /// Why, in words.
+    pub why: String,
+    /// The policy line that denies it, or that would have to grant it.
+    pub policy_line: Option<String>,
+    /// What to write into the policy so that it is allowed; empty where nothing can be.
+    pub help: String,
+    /// Whether it was seen to be denied; else it follows from the policy.
+    pub seen: bool,
 }
 
 /// What a workload used over time.

@@ -1,18 +1,19 @@
 //! The process: its birth with all namespaces at once, and the hand-shake with it.
 
 use crate::child::{self, Child};
+use crate::entries::Entries;
 use crate::error::{Kind, Trouble};
 use crate::launch::Launch;
 use crate::message::{Came, Doing, FromChild, Record, decode};
 use crate::pump::Pump;
 use crate::terminal::Proxy;
 use crate::{message, tree};
-use palisade_sys::channel::Channel;
+use palisade_sys::channel::{Channel, Sender};
 use palisade_sys::event::{PollItem, poll};
 use palisade_sys::memory::SharedNumber;
 use palisade_sys::process::{self, Ended, Target};
 use palisade_sys::{Errno, fd, namespace, signal};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, IntoRawFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// How long the child may take from its birth to "sealed", where the caller does not say.
@@ -111,7 +112,7 @@ impl Launch {
 
     /// Waits for the word of the workload's own process that the view is built, and keeps hold of it.
     pub(crate) fn meet(&mut self) -> Result<(), Trouble> {
-        let (FromChild::Built(records), sender) = self.hear()? else { return Err(out_of_turn()) };
+        let (FromChild::Built(records), Sender { pid: sender, .. }) = self.hear()? else { return Err(out_of_turn()) };
         // It drops and seals meanwhile, and waits for our word then: its number is its own unless it has given up.
         let workload = match process::pidfd_open(sender) {
             Err(gone) if gone.kind() == Errno::ESRCH => {
@@ -129,20 +130,41 @@ impl Launch {
 
     /// Waits for its word that it is sealed.
     pub(crate) fn sealed(&mut self) -> Result<(), Trouble> {
-        let (FromChild::Sealed(records, seen), sender) = self.hear()? else { return Err(out_of_turn()) };
-        if self.lent.pid != Some(sender) {
+        let (FromChild::Sealed(records, seen, steps), sender) = self.hear()? else { return Err(out_of_turn()) };
+        if self.lent.pid != Some(sender.pid) || steps.len() != sender.descriptors.len() {
             return Err(out_of_turn());
         }
         self.keep_all(records)?;
-        seen.into_iter().try_for_each(|record| self.see(record))
+        seen.into_iter().try_for_each(|record| self.see(record))?;
+        self.hand_on(steps.into_iter().zip(sender.descriptors).collect())
+    }
+
+    /// Gives each descriptor to the isolator whose step handed it over.
+    fn hand_on(&mut self, handed: Vec<(u32, OwnedFd)>) -> Result<(), Trouble> {
+        if self.plan.workload.explain && handed.is_empty() {
+            return Err(Trouble::new(Kind::Policy, "no plugin of this policy can see what is denied to the workload")
+                .row("help", "run it without an explanation, or under a policy that filters system calls"));
+        }
+        if handed.is_empty() {
+            return Ok(());
+        }
+        let entries = Entries::begin()?;
+        for (step, fd) in handed {
+            let info = self.plan.steps.get(step as usize).map(|step| &step.info).ok_or_else(out_of_turn)?;
+            let isolator = self.plan.isolators.iter_mut().find(|isolator| isolator.name == info.plugin);
+            let isolator = isolator.ok_or_else(out_of_turn)?;
+            let taken = entries.call(&info.plugin, "take", || isolator.object.take(fd.into_raw_fd())).into_result();
+            taken.map_err(|f| Trouble::from_plugin(&info.plugin, f.into(), info.origin, &self.plan.sources))?;
+        }
+        Ok(())
     }
 
     /// What the child says next, and which process said it. Where it says that it could not go on, that is the error.
-    fn hear(&mut self) -> Result<(FromChild, i32), Trouble> {
+    fn hear(&mut self) -> Result<(FromChild, Sender), Trouble> {
         self.listen()?;
         let born = self.born()?;
         let mut bytes = Vec::new();
-        let sender = born.channel.recv_with_pid(&mut bytes).map_err(fail("the child could not be heard"))?;
+        let sender = born.channel.recv_from(&mut bytes).map_err(fail("the child could not be heard"))?;
         let Some(sender) = sender else { return Err(self.lost()) };
         match decode(&bytes)? {
             FromChild::Failed(records) => {

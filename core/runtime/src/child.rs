@@ -40,7 +40,8 @@ pub(crate) fn run(plan: &mut Plan, child: Child<'_>) -> ! {
 
 fn live(plan: &mut Plan, child: Child<'_>) -> ! {
     let Child { channel, death, mask, doing } = child;
-    let mut life = Life { plan, channel: &channel, doing, lent: Lent::default(), records: Vec::new() };
+    let mut life =
+        Life { plan, channel: &channel, doing, lent: Lent::default(), records: Vec::new(), handed: Vec::new() };
     life.wait_for(order::BUILD);
     life.own("palisade could not make itself safe from the workload", guard_self);
     life.stage(Stage::Build);
@@ -85,7 +86,8 @@ fn become_workload(life: &mut Life<'_>, mask: &signal::SigSet) -> ! {
     });
     life.stage(Stage::Seal);
     let records = std::mem::take(&mut life.records);
-    life.say(&FromChild::Sealed(records, seen));
+    let (steps, descriptors): (Vec<u32>, Vec<i32>) = std::mem::take(&mut life.handed).into_iter().unzip();
+    life.say_with(&FromChild::Sealed(records, seen, steps), &descriptors);
     life.wait_for(order::RELEASE);
     let error = process::exec(Program::Path(&program), &argv, &env);
     life.stop(if error.kind() == Errno::ENOENT {
@@ -116,11 +118,23 @@ struct Life<'a> {
     doing: &'a SharedNumber,
     lent: Lent,
     records: Vec<Record>,
+    /// What steps handed over: which step, and which descriptor.
+    handed: Vec<(u32, i32)>,
 }
 
 impl Life<'_> {
     fn say(&self, message: &FromChild) {
-        if self.channel.send(&encode(message)).is_err() {
+        self.say_with(message, &[]);
+    }
+
+    fn say_with(&self, message: &FromChild, descriptors: &[i32]) {
+        let message = encode(message);
+        // Two calls, since a filter may know the one and not the other.
+        let said = match descriptors {
+            [] => self.channel.send(&message),
+            some => self.channel.send_with(&message, some),
+        };
+        if said.is_err() {
             // The launcher is gone, and with it whoever could be told.
             process::exit_now(LOST);
         }
@@ -154,6 +168,7 @@ impl Life<'_> {
             self.doing.set(Doing::Step(index).number());
             let record = apply(index, step, &mut self.lent);
             self.doing.set(Doing::Own.number());
+            self.handed.extend(self.lent.handed.drain(..).map(|fd| (record.step, fd)));
             let failed = record.came.failed();
             self.records.push(record);
             if failed {

@@ -45,6 +45,7 @@ mod child;
 mod elf;
 mod entries;
 mod error;
+mod explain;
 mod facts;
 mod init;
 mod launch;

@@ -92,8 +92,9 @@ pub(crate) enum FromChild {
     Failed(Vec<Record>),
     /// The steps of Build are done. Said by the process that becomes the workload, which goes on meanwhile.
     Built(Vec<Record>),
-    /// The rest of the child's steps are done, and those seen from inside; it waits for its release.
-    Sealed(Vec<Record>, Vec<Record>),
+    /// The rest of the child's steps are done, and those seen from inside; it waits for its release. With it come the
+    /// descriptors that these steps handed over, one for each number.
+    Sealed(Vec<Record>, Vec<Record>, Vec<u32>),
     /// It could not go on for another reason.
     Stopped(Vec<Record>, Stop),
 }

@@ -122,6 +122,7 @@ impl Palisade {
         }
         let names: Vec<&str> = resolved.plugins.keys().map(String::as_str).collect();
         let mut told = BTreeMap::from([("run_id".to_owned(), run_id), ("plugins".to_owned(), names.join(" "))]);
+        told.extend(workload.explain.then(|| ("explain".to_owned(), "yes".to_owned())));
         told.extend(vars.iter().map(|(name, value)| (format!("var.{name}"), value.to_owned())));
         let facts = self.facts.clone();
         let policy = policy.name.clone();

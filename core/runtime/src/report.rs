@@ -104,6 +104,7 @@ fn make(launch: &Launch, ended: Ended, exit_code: u8, usage: Usage, finished: Fi
         },
         limits_hit: finished.hits,
         limits_help: finished.help,
+        denials: None,
         failures: launch.failures.clone(),
         usage,
         series: None,

@@ -1,11 +1,13 @@
 //! A running workload: signals, time limits, output and watchers, until it ends.
 
+mod denied;
 mod forward;
 
 use crate::entries::Entries;
 use crate::error::Trouble;
+use crate::explain::Denials;
 use crate::launch::{Failed, Launch};
-use crate::message::{Death, FromChild, decode};
+use crate::message::{Death, FromChild, Lapse, decode};
 use crate::pump::Passed;
 use crate::report::Finished;
 use crate::samples::Sampler;
@@ -39,6 +41,7 @@ pub struct Running {
     /// The descriptors that isolators watch: whose, and which.
     watched: Vec<(usize, i32)>,
     sampler: Sampler,
+    denials: Denials,
 }
 
 /// A limit of the launcher's own.
@@ -79,6 +82,7 @@ impl Running {
             channel_open: true,
             watched,
             sampler,
+            denials: Denials::default(),
         };
         waiting.into_iter().for_each(|signal| running.tell(signal));
         running
@@ -110,9 +114,10 @@ impl Running {
         match (death, self.failed_exec.take()) {
             (_, Some(trouble)) | (Err(trouble), None) => Err(self.launch.failed(trouble)),
             (Ok(death), None) => {
+                let denials = self.denials(&death);
                 let ended = self.ending.take().map(|(reached, _)| ended_by(reached));
                 let report = crate::report::ended(&self.launch, &death, ended, wall, finished);
-                Ok(Report { series: self.sampler.series(), ..report })
+                Ok(Report { series: self.sampler.series(), denials, ..report })
             }
         }
     }
@@ -215,18 +220,17 @@ impl Running {
     }
 
     fn watched(&mut self, index: usize, fd: i32) {
-        let Some(isolator) = self.launch.plan.isolators.get_mut(index) else { return };
-        let name = isolator.name.clone();
-        let why = match Entries::begin() {
-            Err(trouble) => trouble.headline(),
-            Ok(entries) => match entries.call(&name, "ready", || isolator.object.ready(fd)).into_result() {
-                Ok(()) => return,
-                Err(failure) => crate::message::Lapse::from(failure).line(),
-            },
+        let Some(name) = self.launch.plan.isolators.get(index).map(|isolator| isolator.name.clone()) else { return };
+        let met = match Entries::begin() {
+            Err(trouble) => Err(trouble.headline()),
+            Ok(entries) => self.meet(index, fd, &entries),
         };
-        // A watcher that fails no longer watches, and the policy asked for it.
         self.watched.retain(|(whose, _)| *whose != index);
-        self.reach(Reached::Watcher(name, why));
+        match met {
+            Ok(fds) => self.watched.extend(fds.into_iter().map(|fd| (index, fd))),
+            // A watcher that fails no longer watches, and the policy asked for it.
+            Err(why) => self.reach(Reached::Watcher(name, why)),
+        }
     }
 
     fn read_death(&mut self) -> Result<Option<Death>, Trouble> {
@@ -340,7 +344,7 @@ impl Launch {
             let name = isolator.name.clone();
             match entries.call(&name, "finish", || isolator.object.finish()).into_result() {
                 Ok(raw) => finished.add(&name, raw, &self.plan.sources),
-                Err(failure) => self.failures.push(format!("{name}: {}", crate::message::Lapse::from(failure).line())),
+                Err(failure) => self.failures.push(format!("{name}: {}", Lapse::from(failure).line())),
             }
         }
         finished

@@ -23,6 +23,8 @@ pub(crate) mod abi_context {
         pub(crate) init_pid: Option<i32>,
         /// A cgroup directory for the process to be born in.
         pub(crate) cgroup: Option<i32>,
+        /// Descriptors for the isolator on the host, from the step that runs.
+        pub(crate) handed: Vec<i32>,
     }
 
     impl ContextObject for Lent {
@@ -37,6 +39,10 @@ pub(crate) mod abi_context {
 
         fn offer_cgroup(&mut self, fd: i32) {
             self.cgroup = Some(fd);
+        }
+
+        fn hand_over(&mut self, fd: i32) {
+            self.handed.push(fd);
         }
     }
 }

@@ -9,12 +9,21 @@ pub struct Workload {
     pub argv: Vec<OsString>,
     /// The environment that the policy's rules choose from.
     pub inherited: Vec<(String, String)>,
+    /// Whether to find out why things are denied to it. What it asks of the kernel is slower then.
+    pub explain: bool,
 }
 
 impl Workload {
     /// A command that starts from an empty environment.
     pub fn command<S: Into<OsString>>(argv: impl IntoIterator<Item = S>) -> Self {
-        Self { argv: argv.into_iter().map(Into::into).collect(), inherited: Vec::new() }
+        Self { argv: argv.into_iter().map(Into::into).collect(), inherited: Vec::new(), explain: false }
+    }
+
+    /// The same, with an explanation of what is denied to it.
+    #[must_use]
+    pub fn explained(mut self, yes: bool) -> Self {
+        self.explain = yes;
+        self
     }
 
     /// The same with this process's environment to choose from. A variable that is not UTF-8 is left out: no
