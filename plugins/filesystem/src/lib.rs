@@ -32,6 +32,7 @@
 mod config;
 mod entry;
 mod error;
+mod explain;
 mod form;
 mod grants;
 mod kernel;

@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::rc::Rc;
 
-use palisade_abi::{At, Error, Host, Isolator, Origin, Step};
+use palisade_abi::{Act, At, Denial, Error, Host, Isolator, Origin, Step};
 use palisade_sys::mount::MountFlags;
 use palisade_sys::procfs::Proc;
 
 use crate::config::{Config, Etc, Root};
 use crate::entry::{Bind, Entry, Tmpfs};
 use crate::error::Told;
+use crate::explain;
 use crate::op::{Content, Expected, Fresh, Op};
 use crate::source::{Source, find};
 use crate::steps::{self, Doing, Item};
@@ -44,6 +45,10 @@ impl Filesystem {
                 .help("give a limit above 0, or remove the line"));
         }
         Ok(Self { config })
+    }
+
+    fn is_host(&self) -> bool {
+        self.config.root.as_ref().is_some_and(|root| root.value == Root::Host)
     }
 
     fn is_empty(&self) -> bool {
@@ -272,7 +277,7 @@ fn uncovered(mut items: Vec<(Item, Option<Origin>)>) -> Vec<(Item, Option<Origin
 impl Isolator for Filesystem {
     fn plan(&self, host: &Host) -> Result<Vec<Step>, Error> {
         let root = self.config.root.as_ref();
-        if root.is_some_and(|root| root.value == Root::Host) {
+        if self.is_host() {
             return Ok(Vec::new());
         }
         if !host.uses("namespaces") {
@@ -307,6 +312,10 @@ impl Isolator for Filesystem {
             }
         }
         self.steps(planner, base, root_item)
+    }
+
+    fn explain(&self, act: &Act) -> Option<Denial> {
+        if self.is_host() { None } else { explain::explain(&self.config, act) }
     }
 }
 

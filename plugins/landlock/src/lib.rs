@@ -25,6 +25,7 @@
 
 mod config;
 mod domain;
+mod explain;
 mod links;
 mod plan;
 mod probe;

@@ -54,6 +54,18 @@ pub(crate) fn names(access: BitFlags<AccessFs>) -> String {
     those.map(|(_, name)| *name).collect::<Vec<_>>().join(", ")
 }
 
+/// The words of a policy that grant all of these rights together.
+pub(crate) fn words(access: BitFlags<AccessFs>) -> Vec<&'static str> {
+    let words = [
+        ("Read", Allow::Read),
+        ("Write", Allow::Write),
+        ("Execute", Allow::Execute),
+        ("IoctlDev", Allow::IoctlDev),
+        ("ConnectUnix", Allow::ConnectUnix),
+    ];
+    words.iter().filter(|(_, allow)| !(access & of(*allow)).is_empty()).map(|(word, _)| *word).collect()
+}
+
 const MAKE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{MakeReg | MakeDir | MakeSym | MakeFifo | MakeSock});
 const REMOVE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{RemoveFile | RemoveDir});
 

@@ -2,10 +2,11 @@
 
 use crate::config::Config;
 use crate::domain::{Domain, beyond};
+use crate::explain;
 use crate::plan::{self, Line, Plan, What};
 use crate::proof::Proof;
 use crate::rights::names;
-use palisade_abi::{Demand, Error, Evidence, Host, Isolator, Origin, Stage, Step};
+use palisade_abi::{Act, Demand, Denial, Error, Evidence, Host, Isolator, Origin, Stage, Step};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -13,21 +14,29 @@ use std::rc::Rc;
 pub(crate) struct Isolated {
     config: Config,
     run_id: String,
+    /// What was planned, where somebody wants to know why things are denied.
+    planned: RefCell<Option<Plan>>,
 }
 
 impl Isolated {
     pub(crate) fn new(config: Config, run_id: String) -> Result<Self, Error> {
         plan::check(&config)?;
-        Ok(Self { config, run_id })
+        Ok(Self { config, run_id, planned: RefCell::new(None) })
     }
 }
 
 impl Isolator for Isolated {
-    fn plan(&self, _host: &Host) -> Result<Vec<Step>, Error> {
+    fn plan(&self, host: &Host) -> Result<Vec<Step>, Error> {
         let abi = palisade_sys::landlock::abi_version().map_err(|e| {
             Error::host("this kernel has no Landlock").call(e.to_string(), e.errno()).help(e.hint().unwrap_or_default())
         });
-        Ok(steps(plan::plan(&self.config, abi)?, &self.run_id))
+        let plan = plan::plan(&self.config, abi)?;
+        self.planned.replace(host.explains().then(|| plan.clone()));
+        Ok(steps(plan, &self.run_id))
+    }
+
+    fn explain(&self, act: &Act) -> Option<Denial> {
+        explain::explain(self.planned.borrow().as_ref()?, act)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use palisade_abi::{At, Error, Host, Isolator, Origin, Stage, Step};
+use palisade_abi::{Act, At, Denial, Error, Host, Isolator, Origin, Stage, Step};
 use palisade_sys::procfs::Proc;
 
 use crate::born::{Born, Shared};
@@ -11,7 +11,7 @@ use crate::error::Told;
 use crate::ids::{self, IdMap, Launcher};
 use crate::join::Join;
 use crate::kinds::{CGROUP, IPC, Kind, MOUNT, NET, OTHERS, PID, TIME, USER, UTS};
-use crate::{inside, maps, private};
+use crate::{explain, inside, maps, private};
 
 const CAP_SYS_PTRACE: u32 = 19;
 const CAP_SYS_ADMIN: u32 = 21;
@@ -250,6 +250,10 @@ impl Isolator for Namespaces {
             steps.push(private::step().origin(ids));
         }
         Ok(steps)
+    }
+
+    fn explain(&self, act: &Act) -> Option<Denial> {
+        explain::explain(&self.config, act)
     }
 }
 

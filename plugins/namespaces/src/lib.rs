@@ -30,6 +30,7 @@
 mod born;
 mod config;
 mod error;
+mod explain;
 mod ids;
 mod inside;
 mod isolator;

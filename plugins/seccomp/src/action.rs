@@ -65,6 +65,10 @@ impl Errno {
     pub(crate) const EPROTONOSUPPORT: Self = Self(93);
     pub(crate) const EAFNOSUPPORT: Self = Self(97);
 
+    pub(crate) fn number(self) -> i32 {
+        i32::from(self.0)
+    }
+
     fn from_name(name: &str) -> Option<Self> {
         let (_, errno) = NAMES.iter().find(|(known, _)| name.eq_ignore_ascii_case(known))?;
         u16::try_from(*errno as i32).ok().map(Self)

@@ -2,19 +2,23 @@
 
 use crate::calls::Arch;
 use crate::config::Config;
+use crate::listener::{Listener, Rules};
 use crate::listing::listing;
+use crate::program::Ask;
 use crate::table::{Decided, Table, build, check};
 use crate::{groups, oci, program};
 use palisade_abi::ErrorContext as _;
 use palisade_abi::{
-    Action as Act, At, Context, Demand, Error, Evidence, Finding, Host, Isolator, Stage, Step, Support,
+    Act, Action, At, Context, Demand, Denial, Error, Evidence, Finding, Host, Isolator, Stage, Step, Support,
 };
 use palisade_sys::Errno;
 use palisade_sys::procfs::{Proc, Status};
 use palisade_sys::seccomp::{self, Instruction};
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
 /// `CAP_SYS_ADMIN`, which may install a filter without no_new_privs.
@@ -29,6 +33,9 @@ pub(crate) struct Filter {
     config: Config,
     /// Calls that a profile names and no architecture has.
     unknown: BTreeSet<String>,
+    /// What the filter will ask about, and, once it is in force, who answers.
+    rules: RefCell<Option<Rules>>,
+    listener: Option<Listener>,
 }
 
 impl Filter {
@@ -41,7 +48,11 @@ impl Filter {
         if config.oci_profile.is_none() {
             check(&config)?;
         }
-        Ok(Self { config, unknown: BTreeSet::new() })
+        Ok(Self::of(config, BTreeSet::new()))
+    }
+
+    fn of(config: Config, unknown: BTreeSet<String>) -> Self {
+        Self { config, unknown, rules: RefCell::new(None), listener: None }
     }
 
     /// The same with the rules of its profile.
@@ -62,7 +73,7 @@ impl Filter {
         config.deny.extend(profile.deny.into_iter().map(line));
         config.allow.extend(profile.allow.into_iter().map(line));
         check(&config)?;
-        Ok(Some(Self { config, unknown: profile.unknown }))
+        Ok(Some(Self::of(config, profile.unknown)))
     }
 
     fn origin(&self) -> Option<palisade_abi::Origin> {
@@ -92,10 +103,21 @@ impl Filter {
     }
 
     fn compile(&self) -> Result<(Table, Vec<Instruction>), Error> {
-        let arch = Arch::host().ok_or_else(strange)?;
-        let table = self.table(arch)?;
-        let program = program::compile(&table).map_err(|error| error.at(self.origin()))?;
+        let table = self.table(Arch::host().ok_or_else(strange)?)?;
+        let program = program::compile(&table, &|_number| Ask::Nothing).map_err(|error| error.at(self.origin()))?;
         Ok((table, program))
+    }
+
+    /// The same program, but it asks; and what answers it.
+    fn compile_asking(&self, table: &Table) -> Result<(Rules, Vec<Instruction>), Error> {
+        let hand_over = table.verdict("sendmsg");
+        if hand_over.is_some_and(|verdict| !verdict.may_pass()) {
+            let why = "why things are denied cannot be told: the filter denies sendmsg, with which its listener is handed over";
+            return Err(Error::policy(why).at(self.origin()).help("run it without an explanation, or allow sendmsg"));
+        }
+        let rules = Rules { config: self.config.clone(), table: table.clone() };
+        let program = program::compile(table, &rules.ask()).map_err(|error| error.at(self.origin()))?;
+        Ok((rules, program))
     }
 }
 
@@ -130,7 +152,7 @@ impl Isolator for Filter {
         }
         let expanded = self.expanded(host)?;
         let this = expanded.as_ref().unwrap_or(self);
-        let (table, program) = this.compile()?;
+        let (table, mut program) = this.compile()?;
         if demand == Demand::Require {
             self.host_can(host)?;
         }
@@ -138,12 +160,49 @@ impl Isolator for Filter {
         let words = words(&table, &decided, program.len()) + &this.profile_words();
         let log = this.config.log.as_ref().is_some_and(|at| at.value);
         let flags = if log { seccomp::FLAG_LOG } else { 0 };
-        let step = Step::new(Stage::Seal, words, Install { program, flags, arch: table.arch })
+        let asks = host.explains();
+        if asks {
+            let (rules, asking) = this.compile_asking(&table)?;
+            program = asking;
+            self.rules.replace(Some(rules));
+        }
+        let install = Install { program, flags, arch: table.arch, asks, listener: None };
+        let step = Step::new(Stage::Seal, words, install)
             .why("closes kernel code that the workload has no use for; last, since what it denies palisade may still need")
             .origin(self.origin())
             .demand(demand)
             .after("landlock");
         Ok(vec![step])
+    }
+
+    fn take(&mut self, fd: OwnedFd) -> Result<(), Error> {
+        self.listener = self.rules.take().map(|rules| Listener::new(rules, fd));
+        Ok(())
+    }
+
+    fn watch(&self) -> Vec<i32> {
+        self.listener.as_ref().map(Listener::watch).unwrap_or_default()
+    }
+
+    fn ready(&mut self, _fd: i32) -> Result<(), Error> {
+        self.listener.as_mut().map_or(Ok(()), Listener::ready)
+    }
+
+    fn acts(&mut self) -> Result<Vec<Act>, Error> {
+        Ok(self.listener.as_ref().map(Listener::acts).unwrap_or_default())
+    }
+
+    fn explain(&self, act: &Act) -> Option<Denial> {
+        if let Some(listener) = &self.listener {
+            return listener.explain(act);
+        }
+        let signal = act.number("signal")?;
+        let table = build(&self.config, Arch::host()?);
+        Rules { config: self.config.clone(), table }.ended_by(signal)
+    }
+
+    fn settle(&mut self) -> Result<(), Error> {
+        self.listener.as_mut().map_or(Ok(()), Listener::settle)
     }
 }
 
@@ -221,15 +280,34 @@ struct Install {
     program: Vec<Instruction>,
     flags: u32,
     arch: Arch,
+    /// The program asks: its listener goes to the launcher.
+    asks: bool,
+    /// Open until the workload is executed.
+    listener: Option<OwnedFd>,
 }
 
-impl Act for Install {
+impl Install {
+    /// A signal must not take a question back, so that it is not asked again; a kernel before 5.19 does not know that.
+    fn listen(&mut self, context: &mut Context<'_>) -> palisade_sys::Result<()> {
+        let whole = self.flags | seccomp::FLAG_WAIT_KILLABLE_RECV;
+        let listener = match seccomp::install_listener(&self.program, whole) {
+            Err(error) if error.kind() == Errno::EINVAL => seccomp::install_listener(&self.program, self.flags),
+            other => other,
+        }?;
+        context.hand_over(listener.as_fd());
+        self.listener = Some(listener);
+        Ok(())
+    }
+}
+
+impl Action for Install {
     fn details(&self) -> Vec<(String, String)> {
         vec![("bpf".to_owned(), listing(&self.program, self.arch))]
     }
 
-    fn apply(&mut self, _context: &mut Context<'_>) -> Result<Evidence, Error> {
-        let installed = seccomp::install_filter(&self.program, self.flags);
+    fn apply(&mut self, context: &mut Context<'_>) -> Result<Evidence, Error> {
+        let installed =
+            if self.asks { self.listen(context) } else { seccomp::install_filter(&self.program, self.flags) };
         let bare = installed.as_ref().is_err_and(|error| error.kind() == Errno::EACCES);
         installed
             .doing(|| "the filter could not be installed")

@@ -24,11 +24,13 @@
 //! | `names` | "did you mean" |
 #![forbid(unsafe_code)]
 
+mod about;
 mod action;
 mod calls;
 mod config;
 mod groups;
 mod install;
+mod listener;
 mod listing;
 mod names;
 mod oci;

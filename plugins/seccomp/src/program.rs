@@ -10,7 +10,7 @@ use crate::calls::Arch;
 use crate::rule::{Arg, Test};
 use crate::table::{Clause, Table, Verdict};
 use palisade_abi::Error;
-use palisade_sys::seccomp::Instruction;
+use palisade_sys::seccomp::{Instruction, RET_USER_NOTIF};
 use seccompiler::{BpfProgram, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
 
 /// `BPF_MAXINSNS`: the kernel takes no longer program.
@@ -33,28 +33,44 @@ fn step(code: u16, jt: u8, jf: u8, k: u32) -> Instruction {
     Instruction { code, jt, jf, k }
 }
 
-fn answer(action: Action) -> Instruction {
-    step(RETURN, 0, 0, action.value())
+/// What the kernel asks a listener about, instead of doing it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ask {
+    Nothing,
+    /// What is answered by an errno.
+    Denied,
+    /// That, and what is allowed.
+    Both,
+}
+
+fn answer(action: Action, ask: Ask) -> Instruction {
+    let asks = match action {
+        Action::Errno(_) => ask != Ask::Nothing,
+        Action::Allow => ask == Ask::Both,
+        Action::Log | Action::Trap | Action::KillThread | Action::KillProcess => false,
+    };
+    step(RETURN, 0, 0, if asks { RET_USER_NOTIF } else { action.value() })
 }
 
 /// What is done from a number on, up to the next entry.
 struct Span<'a> {
     from: u32,
     verdict: &'a Verdict,
+    ask: Ask,
 }
 
-/// Compiles a table.
+/// Compiles a table; `ask` says of a number what a listener is asked.
 ///
 /// # Errors
 /// A policy error for a program that is longer than the kernel takes.
-pub(crate) fn compile(table: &Table) -> Result<Vec<Instruction>, Error> {
+pub(crate) fn compile(table: &Table, ask: &dyn Fn(u32) -> Ask) -> Result<Vec<Instruction>, Error> {
     let unknown = Verdict { clauses: Vec::new(), otherwise: table.unknown };
     let kill = Verdict { clauses: Vec::new(), otherwise: Action::KillProcess };
-    let spans = spans(table, &unknown, &kill);
+    let spans = spans(table, [&unknown, &kill], ask);
     let mut program = vec![
         step(LOAD, 0, 0, OFFSET_ARCH),
         step(JUMP_EQ, 1, 0, table.arch.audit()),
-        answer(Action::KillProcess),
+        answer(Action::KillProcess, Ask::Nothing),
         step(LOAD, 0, 0, OFFSET_NUMBER),
     ];
     program.extend(search(&spans)?);
@@ -69,11 +85,12 @@ pub(crate) fn compile(table: &Table) -> Result<Vec<Instruction>, Error> {
 }
 
 /// Cuts all 2^32 numbers into spans that are treated alike.
-fn spans<'a>(table: &'a Table, unknown: &'a Verdict, kill: &'a Verdict) -> Vec<Span<'a>> {
+fn spans<'a>(table: &'a Table, [unknown, kill]: [&'a Verdict; 2], ask: &dyn Fn(u32) -> Ask) -> Vec<Span<'a>> {
     let mut spans: Vec<Span<'a>> = Vec::new();
     let mut push = |from: u32, verdict: &'a Verdict| {
-        if spans.last().is_none_or(|last| last.verdict != verdict) {
-            spans.push(Span { from, verdict });
+        let ask = ask(from);
+        if spans.last().is_none_or(|last| last.verdict != verdict || last.ask != ask) {
+            spans.push(Span { from, verdict, ask });
         }
     };
     let mut next = 0;
@@ -97,8 +114,8 @@ fn spans<'a>(table: &'a Table, unknown: &'a Verdict, kill: &'a Verdict) -> Vec<S
 /// Finds the span of the number in the accumulator; what follows in the program is never reached.
 fn search(spans: &[Span<'_>]) -> Result<Vec<Instruction>, Error> {
     let (left, right) = match spans {
-        [] => return Ok(vec![answer(Action::KillProcess)]),
-        [one] => return leaf(one.verdict),
+        [] => return Ok(vec![answer(Action::KillProcess, Ask::Nothing)]),
+        [one] => return leaf(one.verdict, one.ask),
         more => more.split_at(more.len() / 2),
     };
     let pivot = right.first().map_or(u32::MAX, |span| span.from);
@@ -113,17 +130,17 @@ fn search(spans: &[Span<'_>]) -> Result<Vec<Instruction>, Error> {
     Ok(code)
 }
 
-fn leaf(verdict: &Verdict) -> Result<Vec<Instruction>, Error> {
+fn leaf(verdict: &Verdict, ask: Ask) -> Result<Vec<Instruction>, Error> {
     let mut code = Vec::new();
     for part in &verdict.clauses {
-        code.extend(clause(part)?);
+        code.extend(clause(part, ask)?);
     }
-    code.push(answer(verdict.otherwise));
+    code.push(answer(verdict.otherwise, ask));
     Ok(code)
 }
 
 /// Answers if all the conditions hold, and else goes on behind its own end.
-fn clause(clause: &Clause) -> Result<Vec<Instruction>, Error> {
+fn clause(clause: &Clause, ask: Ask) -> Result<Vec<Instruction>, Error> {
     let mut plain = Vec::new();
     let mut any_set = Vec::new();
     for arg in &clause.when {
@@ -135,7 +152,7 @@ fn clause(clause: &Clause) -> Result<Vec<Instruction>, Error> {
             }
         }
     }
-    let mut code = vec![answer(clause.action)];
+    let mut code = vec![answer(clause.action, ask)];
     if !plain.is_empty() {
         code.splice(0..0, block(plain)?);
     }

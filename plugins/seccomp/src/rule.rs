@@ -19,6 +19,18 @@ pub(crate) enum Rule {
     Answer(Box<Rule>, Action),
 }
 
+/// As a policy writes it, without the conditions.
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Call(call) => write!(f, "Call(\"{}\")", call.0),
+            Self::Group(group) => write!(f, "Group(\"{}\")", group.0.name),
+            Self::When(call, _) => write!(f, "When(\"{}\", ..)", call.0),
+            Self::Answer(rule, _) => rule.fmt(f),
+        }
+    }
+}
+
 /// A condition on an argument of a call, by the argument's index from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, palisade_abi::serde::Deserialize)]
 #[serde(crate = "palisade_abi::serde")]
@@ -60,6 +72,22 @@ impl Arg {
     pub(crate) fn index(self) -> u8 {
         let (Self::Arg32(index, _) | Self::Arg64(index, _)) = self;
         index.0
+    }
+
+    /// Whether it holds for a call with these arguments.
+    pub(crate) fn holds(self, args: &[u64; 6]) -> bool {
+        let value = args.get(usize::from(self.index())).copied().unwrap_or_default();
+        let value = if matches!(self, Self::Arg32(..)) { value & u64::from(u32::MAX) } else { value };
+        match self.test() {
+            Test::Eq(wanted) => value == wanted,
+            Test::Ne(wanted) => value != wanted,
+            Test::Lt(wanted) => value < wanted,
+            Test::Le(wanted) => value <= wanted,
+            Test::Gt(wanted) => value > wanted,
+            Test::Ge(wanted) => value >= wanted,
+            Test::MaskedEq(mask, wanted) => value & mask == wanted,
+            Test::AnySet(mask) => value & mask != 0,
+        }
     }
 
     /// Why the condition can never do what it says, if so.

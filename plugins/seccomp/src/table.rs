@@ -26,6 +26,12 @@ impl Verdict {
         Self { clauses: Vec::new(), otherwise: action }
     }
 
+    /// What becomes of a call with these arguments.
+    pub(crate) fn decide(&self, args: &[u64; 6]) -> Action {
+        let holds = |clause: &&Clause| clause.when.iter().all(|arg| arg.holds(args));
+        self.clauses.iter().find(holds).map_or(self.otherwise, |clause| clause.action)
+    }
+
     /// Whether it can let the call through with some arguments.
     pub(crate) fn may_pass(&self) -> bool {
         self.otherwise.lets_through() || self.clauses.iter().any(|clause| clause.action.lets_through())
@@ -44,7 +50,11 @@ pub(crate) struct Table {
 impl Table {
     /// The verdict for a call by name; `None` where this architecture does not have it.
     pub(crate) fn verdict(&self, name: &str) -> Option<&Verdict> {
-        let number = self.arch.number(name)?;
+        self.of_number(self.arch.number(name)?)
+    }
+
+    /// The verdict for a call by number; `None` where it is not known.
+    pub(crate) fn of_number(&self, number: u32) -> Option<&Verdict> {
         let at = self.calls.binary_search_by_key(&number, |(number, _)| *number).ok()?;
         self.calls.get(at).map(|(_, verdict)| verdict)
     }

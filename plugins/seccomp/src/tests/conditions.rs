@@ -20,7 +20,7 @@ fn the_program_does_what_the_table_says_for_every_number() {
     let mut random = Random(42);
     for (text, arch) in texts.iter().flat_map(|text| Arch::ALL.map(|arch| (text, arch))) {
         let table = filter(text).table(arch).unwrap();
-        let program = program::compile(&table).unwrap();
+        let program = program::compile(&table, &|_number| program::Ask::Nothing).unwrap();
         for (number, verdict) in &table.calls {
             for _ in 0..50 {
                 let args = std::array::from_fn(|_| random.interesting());
@@ -96,7 +96,7 @@ fn random_conditions_mean_what_they_say() {
         let verdict = Verdict { clauses, otherwise: Action::Allow };
         let table =
             Table { arch: Arch::X86_64, calls: vec![(5, verdict.clone())], unknown: Action::Errno(Errno::ENOSYS) };
-        let program = program::compile(&table).unwrap();
+        let program = program::compile(&table, &|_number| program::Ask::Nothing).unwrap();
         for _ in 0..20 {
             let args = std::array::from_fn(|_| match random.next() % 3 {
                 0 => random.interesting(),

@@ -43,7 +43,7 @@ struct Compiled {
 
 fn compile(text: &str, arch: Arch) -> Compiled {
     let table = filter(text).table(arch).unwrap_or_else(|e| panic!("{text}: {e:?}"));
-    Compiled { arch, program: program::compile(&table).unwrap() }
+    Compiled { arch, program: program::compile(&table, &|_number| program::Ask::Nothing).unwrap() }
 }
 
 impl Compiled {

@@ -37,7 +37,7 @@ fn compiled(profile: &str, arch: Arch) -> Compiled {
     config.deny = profile.deny.into_iter().map(Into::into).collect();
     config.allow = profile.allow.into_iter().map(Into::into).collect();
     let table = crate::table::build(&config, arch);
-    Compiled { arch, program: program::compile(&table).unwrap() }
+    Compiled { arch, program: program::compile(&table, &|_number| program::Ask::Nothing).unwrap() }
 }
 
 #[test]
