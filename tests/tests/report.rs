@@ -235,6 +235,7 @@ fn the_documentation_describes_every_field_and_no_other() {
         (vec!["--policy", path, "--set", "process.output_limit=1", "--", "echo", "long"], 122),
         (vec!["--policy", path, "--set", "process.cwd=/no/where", "--", "true"], 121),
         (vec!["--policy", path, "--set", "process.umask=9", "--", "true"], 118),
+        (vec!["--policy", "untrusted", "--explain", "--", "cat", "/etc/shadow"], 1),
     ] {
         keys(&report(&arguments, code), "", &mut found);
     }

@@ -132,7 +132,12 @@ fn vouch(plugin: &Path, dir: &Path, lock: &Path) {
 
 const STEP_LATER: &str =
     "RVec::new()\n    }\n    fn later(&self) -> u32 {\n        41\n    }\n}\n\n/// An owned [`StepObject`].";
-const CONTEXT_LATER: &str = "fn offer_cgroup(&mut self, fd: i32);\n    fn later(&self) -> u32 {\n        42\n    }\n";
+const HAND_OVER: &str = "fn hand_over(&mut self, _fd: i32) {}\n";
+const HAND_OVER_DOC: &str = "    /// Hands an open descriptor over from the process that becomes the workload to the isolator on the host. Since
+    /// seam 1.1.
+    fn hand_over(&mut self, _fd: i32) {}
+";
+const CONTEXT_LATER: &str = "fn hand_over(&mut self, _fd: i32) {}\n    fn later(&self) -> u32 {\n        42\n    }\n";
 const APPLY_END: &str = "Context(context)).map(text) })\n    }\n\n    fn verify";
 const STAGE_LATER: &str = "if self.0.clone_flags != 0 { \"later\".into() } else { self.0.stage.to_string().into() }";
 const SAMPLE: &str = "    /// The figures so far, while the workload runs. Since seam 1.1.
@@ -143,6 +148,44 @@ const SAMPLE: &str = "    /// The figures so far, while the workload runs. Since
 const SAMPLE_SHELL: &str = "
     fn sample(&mut self) -> RResult<RVec<Tuple2<RString, u64>>, Failure> {
         guarded(\"sample\", || Ok(raw_figures(self.0.sample()?)))
+    }
+";
+const EXPLAIN: &str =
+    "    /// A descriptor that a step of this isolator handed over; it is the isolator's now. Since seam 1.1.
+    fn take(&mut self, _fd: i32) -> RResult<(), Failure> {
+        RResult::ROk(())
+    }
+    /// What the workload asked for since; it waits until `settle`. Since seam 1.1.
+    fn acts(&mut self) -> RResult<RVec<RawFacts>, Failure> {
+        RResult::ROk(RVec::new())
+    }
+    /// Why this isolator denies it, where it does. Since seam 1.1.
+    fn explain(&self, _act: RawFacts) -> RResult<ROption<RawDenial>, Failure> {
+        RResult::ROk(ROption::RNone)
+    }
+    /// Lets what `acts` told go on. Since seam 1.1.
+    fn settle(&mut self) -> RResult<(), Failure> {
+        RResult::ROk(())
+    }
+";
+const EXPLAIN_SHELL: &str = "
+    fn take(&mut self, fd: i32) -> RResult<(), Failure> {
+        // SAFETY: the descriptor is open and nobody else's; upheld by palisade, which gives it up to this entry; else
+        // two owners close it.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        guarded(\"take\", || self.0.take(fd))
+    }
+
+    fn acts(&mut self) -> RResult<RVec<RawFacts>, Failure> {
+        guarded(\"acts\", || Ok(self.0.acts()?.iter().map(act_facts).collect()))
+    }
+
+    fn explain(&self, facts: RawFacts) -> RResult<ROption<RawDenial>, Failure> {
+        guarded(\"explain\", || Ok(self.0.explain(&act(facts)).map(RawDenial::from).into()))
+    }
+
+    fn settle(&mut self) -> RResult<(), Failure> {
+        guarded(\"settle\", || self.0.settle())
     }
 ";
 const DETAILS: &str =
@@ -184,14 +227,14 @@ fn other_versions_of_the_seam_load_or_are_named() {
             ("core/abi/Cargo.toml", "version = \"1.1.0\"", "version = \"1.2.0\""),
             (
                 seam,
-                "RResult::ROk(RVec::new())\n    }\n",
-                "RResult::ROk(RVec::new())\n    }\n    fn later(&self) -> u32 {\n        1\n    }\n",
+                "RResult::ROk(())\n    }\n}\n",
+                "RResult::ROk(())\n    }\n    fn later(&self) -> u32 {\n        1\n    }\n}\n",
             ),
             (seam, "RResult<RVec<RawLeft>, Failure>,\n}", "RResult<RVec<RawLeft>, Failure>,\n    pub later: u32,\n}"),
             ("core/abi/src/wrap.rs", "collect: collect::<P> }", "collect: collect::<P>, later: 7 }"),
             // A step that has more to tell, asks more, and knows a stage that there is not yet.
             (seam, "RVec::new()\n    }\n}\n\n/// An owned [`StepObject`].", STEP_LATER),
-            (seam, "fn offer_cgroup(&mut self, fd: i32);\n", CONTEXT_LATER),
+            (seam, HAND_OVER, CONTEXT_LATER),
             (
                 "core/abi/src/wrap.rs",
                 "guarded(\"apply\", || ",
@@ -209,7 +252,7 @@ fn other_versions_of_the_seam_load_or_are_named() {
     assert_eq!(newer.load(&ours), "loaded, seam 1.1.0, probed Ok(0)\n");
     assert_eq!(newer.load(&newer.plugin()), "loaded, seam 1.2.0, probed Ok(0)\n");
 
-    // A plugin that was built before there was anything to sample, to collect or to show.
+    // A plugin that was built before there was anything to sample, to collect, to show or to explain.
     let older = Variant::build(
         "older",
         &[
@@ -217,6 +260,10 @@ fn other_versions_of_the_seam_load_or_are_named() {
             (seam, SAMPLE, ""),
             (seam, COLLECT, ""),
             (seam, DETAILS, ""),
+            (seam, EXPLAIN, ""),
+            (seam, HAND_OVER_DOC, ""),
+            ("core/abi/src/wrap.rs", EXPLAIN_SHELL, ""),
+            ("core/abi/src/sdk.rs", "self.0.hand_over(fd.as_raw_fd());", "let _ = fd.as_raw_fd();"),
             ("core/abi/src/wrap.rs", DETAILS_SHELL, ""),
             ("core/abi/src/wrap.rs", SAMPLE_SHELL, ""),
             ("core/abi/src/wrap.rs", ", collect: collect::<P> }", " }"),

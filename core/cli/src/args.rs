@@ -54,6 +54,10 @@ pub(crate) struct Run {
     /// Say on standard error what is used, once a second and at the end
     #[arg(short, long)]
     pub(crate) watch: bool,
+    /// Say at the end what was denied to the command, which line of the policy denies it, and what would allow it.
+    /// What the command asks of the kernel takes longer meanwhile
+    #[arg(short, long)]
+    pub(crate) explain: bool,
     /// Keep in the report what is used at each such interval, at least 10ms
     #[arg(long, value_name = "INTERVAL", requires = "report", value_parser = interval)]
     pub(crate) samples: Option<Time>,

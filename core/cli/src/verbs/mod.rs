@@ -1,6 +1,7 @@
 //! One file for each verb.
 
 mod claims;
+mod denied;
 mod doctor;
 mod gc;
 mod pages;

@@ -1,6 +1,6 @@
 //! `palisade run`: the pipeline, and what is said of its end.
 
-use super::{Said, show, unwritten, watch};
+use super::{Said, denied, show, unwritten, watch};
 use crate::args::{Inputs, Run};
 use crate::sink::Sink;
 use crate::{ask, out};
@@ -15,9 +15,9 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 pub(super) fn run(args: Run) -> Result<Said, Trouble> {
-    let Run { inputs, report, verbose, watch, samples, workload } = args;
+    let Run { inputs, report, verbose, watch, explain, samples, workload } = args;
     let sink = report.as_deref().map(Sink::open).transpose()?;
-    let planned = match plan(&inputs, &workload.command) {
+    let planned = match plan(&inputs, &workload.command, explain) {
         Ok(plan) => plan,
         Err((trouble, host)) => {
             // Whoever reads the report must not have to tell "not started" from "no report".
@@ -44,10 +44,10 @@ pub(super) fn run(args: Run) -> Result<Said, Trouble> {
 type Facts = BTreeMap<String, String>;
 
 /// The runtime is dropped here: while the workload runs, only what its launch needs is held.
-fn plan(inputs: &Inputs, command: &[OsString]) -> Result<Plan, (Trouble, Facts)> {
+fn plan(inputs: &Inputs, command: &[OsString], explain: bool) -> Result<Plan, (Trouble, Facts)> {
     let mut palisade = ask::palisade(&inputs.dirs).map_err(|trouble| (trouble, Facts::new()))?;
     let policy = ask::policy(&palisade, &inputs.policy, &inputs.layers);
-    let workload = Workload::command(command).with_environment();
+    let workload = Workload::command(command).with_environment().explained(explain);
     let plan = policy.and_then(|policy| palisade.plan(&policy, workload));
     // What was checked for this launch need not be checked for the next; a launch does not depend on it.
     palisade.plugins().remember().ok();
@@ -65,6 +65,9 @@ fn ended(inputs: &Inputs, sink: Option<Sink>, report: &Report, verbose: bool) ->
         if let Some(help) = help(report) {
             out::stderr(&format!("  help    {}\n", out::one_line(help)));
         }
+    }
+    if let Some(denials) = &report.denials {
+        out::stderr(&denied::told(denials));
     }
     let code = report.workload.exit_code;
     match write(sink, report) {
@@ -104,6 +107,7 @@ fn not_started(inputs: &Inputs, command: &[OsString], trouble: &Trouble, host: F
         },
         limits_hit: Vec::new(),
         limits_help: Vec::new(),
+        denials: None,
         failures: Vec::new(),
         usage: Usage::default(),
         series: None,

@@ -1,0 +1,252 @@
+//! `palisade run --explain`: what is denied, by which layer and line, and what would allow it.
+
+use palisade_tests::{Leftovers, Ran, Run, Scratch, Who, everybody};
+use serde_json::Value;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard};
+
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Runs a script under a policy; gives what was said and the report.
+fn run(who: Who, policy: &str, explain: bool, script: &str) -> (Ran, Value) {
+    let options = if explain { &["--explain"][..] } else { &[] };
+    let words = [&["run", "--policy", policy, "--report", "-"], options, &["--", "sh", "-c", script]].concat();
+    let ran = Run::palisade(words).who(who).ran();
+    let report = ran.stdout.find("{\n  \"version\"").and_then(|at| serde_json::from_str(ran.stdout.get(at..)?).ok());
+    let report = report.unwrap_or_else(|| panic!("no report: {}{}", ran.stdout, ran.stderr));
+    (ran, report)
+}
+
+/// The denials about one thing: the plugin, the answer, the policy line, what would allow it, and whether it was seen.
+fn about<'a>(report: &'a Value, call: &str, what: &str) -> Vec<[&'a str; 5]> {
+    let denials = report["denials"].as_array().unwrap_or_else(|| panic!("no denials: {report}"));
+    let those = denials.iter().filter(|denial| denial["call"] == call && denial["what"] == what);
+    let layers = those.flat_map(|denial| denial["layers"].as_array().unwrap());
+    let text = |value: &'a Value| value.as_str().unwrap_or_default();
+    layers
+        .map(|layer| {
+            let seen = if layer["seen"] == true { "seen" } else { "" };
+            [text(&layer["plugin"]), text(&layer["answer"]), text(&layer["policy_line"]), text(&layer["help"]), seen]
+        })
+        .collect()
+}
+
+/// The text of the file at a line that a report names.
+fn line_at(place: &str) -> String {
+    let mut parts = place.rsplitn(3, ':');
+    let (_column, line, file) = (parts.next(), parts.next().unwrap(), parts.next().unwrap());
+    let text = std::fs::read_to_string(file).unwrap_or_else(|_| {
+        std::fs::read_to_string(palisade_tests::tree().join(file)).unwrap_or_else(|e| panic!("{file}: {e}"))
+    });
+    text.lines().nth(line.parse::<usize>().unwrap() - 1).unwrap().trim().to_owned()
+}
+
+const PTRACE: &str = r#"python3 -c 'import ctypes
+l = ctypes.CDLL(None, use_errno=True)
+print(l.ptrace(16, 1, 0, 0), ctypes.get_errno())'"#;
+
+#[test]
+fn a_call_that_the_filter_answers_is_seen_and_answered_the_same() {
+    let _alone = alone();
+    let before = Leftovers::now();
+    for who in everybody("explain") {
+        let (plain, report) = run(who, "untrusted", false, PTRACE);
+        assert!(plain.stdout.starts_with("-1 1\n"), "{}", plain.stdout);
+        assert_eq!(report["denials"], Value::Null, "nobody asked");
+        let (told, report) = run(who, "untrusted", true, PTRACE);
+        assert!(told.stdout.starts_with("-1 1\n"), "another answer than without: {}", told.stdout);
+        let [[plugin, answer, line, help, seen]] = about(&report, "ptrace", "")[..] else { panic!("{report}") };
+        assert_eq!((plugin, answer, seen), ("seccomp", "EPERM", "seen"));
+        assert!(line_at(line).contains("@default-deny"), "{line}: {}", line_at(line));
+        assert!(!help.is_empty());
+        told.says("ptrace").says("seccomp: EPERM").says(line);
+    }
+    before.same();
+}
+
+/// The twin of a denial: with what the explanation says it is allowed.
+#[test]
+fn what_it_says_would_allow_it_does() {
+    let _alone = alone();
+    let before = Leftovers::now();
+    let scratch = Scratch::new();
+    let place = scratch.path().join("place");
+    std::fs::create_dir(&place).unwrap();
+    std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o777)).unwrap();
+    std::fs::write(place.join("file"), "its content\n").unwrap();
+    let place = place.display().to_string();
+    let policy = |entries: &str, rules: &str| {
+        let text = format!(
+            "Policy(version: 1, extends: [\"untrusted\"], process: (cwd: \"/\"), plugins: {{\n\
+             \"namespaces\": (user: AsNeeded), \"filesystem\": (entries: [{entries}]),\n\
+             \"landlock\": (rules: [{rules}]) }})"
+        );
+        scratch.policy(&text).display().to_string()
+    };
+    let inner = |help: &str, before: &str| {
+        let rest = help.strip_prefix(before).and_then(|rest| rest.strip_suffix("])"));
+        rest.unwrap_or_else(|| panic!("{help}")).to_owned()
+    };
+    let one = |report: &Value, path: &str| {
+        let [[plugin, answer, line, help, _]] = about(report, "openat", path)[..] else {
+            panic!("{}", report["denials"])
+        };
+        ([plugin, answer].map(str::to_owned), line.to_owned(), help.to_owned())
+    };
+    for who in everybody("explain") {
+        // Hidden: the view has no such file. Then it has.
+        let (file, new) = (format!("{place}/file"), format!("{place}/new-{who:?}"));
+        let (ran, report) = run(who, &policy("", ""), true, &format!("cat {file}"));
+        ran.code(1).says("No such file");
+        let (by, _, help) = one(&report, &file);
+        assert_eq!(by, ["filesystem", "ENOENT"]);
+        let bind = inner(&help, "\"filesystem\": (entries: [");
+        let (ran, report) = run(who, &policy(&bind, ""), true, &format!("cat {file}"));
+        ran.code(0).prints("its content");
+        assert!(about(&report, "openat", &file).is_empty(), "{}", report["denials"]);
+        // To be written, and no rule grants it. Then one does.
+        let bind = format!("Bind(from: \"{place}\", mode: ReadWrite)");
+        let (ran, report) = run(who, &policy(&bind, ""), true, &format!("echo x >{new}"));
+        ran.code(2).says("Permission denied");
+        let (by, line, help) = one(&report, &new);
+        assert_eq!(by, ["landlock", "EACCES"]);
+        assert!(line.contains("base.ron"), "{line}");
+        let rule = inner(&help, "\"landlock\": (rules: [");
+        let (ran, report) = run(who, &policy(&bind, &rule), true, &format!("echo x >{new}"));
+        ran.code(0);
+        assert!(about(&report, "openat", &new).is_empty(), "{}", report["denials"]);
+    }
+    before.same();
+}
+
+#[test]
+fn all_layers_that_stand_in_the_way_are_named() {
+    let _alone = alone();
+    let before = Leftovers::now();
+    for who in everybody("explain") {
+        let script = "echo x >/usr/x; mkdir /etc/y; ln -s a /usr/z; mv /etc/hosts /etc/h; exit 0";
+        let (ran, report) = run(who, "untrusted", true, script);
+        let ran = ran.code(0);
+        for (call, what) in
+            [("openat", "/usr/x"), ("mkdir", "/etc/y"), ("symlinkat", "/usr/z"), ("renameat2", "/etc/hosts")]
+        {
+            let layers: Vec<(&str, &str)> = about(&report, call, what).iter().map(|l| (l[0], l[1])).collect();
+            assert_eq!(
+                layers,
+                [("filesystem", "EROFS"), ("landlock", "EACCES")],
+                "{who:?} {call} {what}: {}",
+                report["denials"]
+            );
+        }
+        ran.says("Bind(from: \"/usr\", mode: ReadWrite)").says("Write(\"/usr\")");
+        let connect = r#"python3 -c 'import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(1)
+for address in ["192.0.2.1", "127.0.0.1"]:
+    try: s.connect((address, 9))
+    except OSError as e: print(e.errno)'"#;
+        let (ran, report) = run(who, "untrusted", true, connect);
+        assert!(ran.stdout.starts_with("101\n"), "{}", ran.stdout);
+        let [[plugin, answer, line, ..]] = about(&report, "connect", "192.0.2.1:9")[..] else { panic!("{report}") };
+        assert_eq!((plugin, answer), ("namespaces", "ENETUNREACH"));
+        assert!(line_at(line).contains("net: New"), "{line}");
+        assert!(about(&report, "connect", "127.0.0.1:9").is_empty());
+    }
+    before.same();
+}
+
+#[test]
+fn a_signal_of_the_filter_is_explained_whether_or_not_somebody_asked() {
+    let _alone = alone();
+    let scratch = Scratch::new();
+    let policy = scratch.policy(
+        "Policy(version: 1, extends: [\"untrusted\"], plugins: {\n\"seccomp\": (deny: [\n\
+         Answer(Call(\"kcmp\"), KillProcess)]) })",
+    );
+    let policy = policy.to_str().unwrap();
+    let script = r#"exec python3 -c 'import ctypes; ctypes.CDLL(None).syscall(312, 1, 1, 0, 0, 0)'"#;
+    for explain in [false, true] {
+        let (ran, report) = run(Who::Root, policy, explain, script);
+        let ran = ran.code(128 + 31).says("SIGSYS").says("Call(\"kcmp\")");
+        let denial = &report["denials"].as_array().unwrap().last().unwrap()["layers"][0];
+        assert_eq!((&denial["plugin"], &denial["answer"]), (&Value::from("seccomp"), &Value::from("SIGSYS")));
+        assert!(line_at(denial["policy_line"].as_str().unwrap()).contains("kcmp"), "{}", ran.stderr);
+    }
+    // The twin: another signal is nobody's.
+    let (ran, report) = run(Who::Root, policy, false, "kill -SEGV $$");
+    ran.code(128 + 11);
+    assert_eq!(report["denials"], Value::Null);
+}
+
+#[test]
+fn many_processes_and_signals_are_explained_without_getting_in_their_way() {
+    let _alone = alone();
+    let before = Leftovers::now();
+    let script = "for i in 1 2 3 4 5 6 7 8; do (for j in 1 2 3 4 5; do cat /etc/none$j; cat /etc/passwd; done) & done 2>/dev/null
+        wait; python3 -c '
+import signal, os
+count = 0
+def tick(*_):
+    global count
+    count += 1
+signal.signal(signal.SIGALRM, tick)
+signal.siginterrupt(signal.SIGALRM, False)
+signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+for _ in range(300): os.stat(\"/usr/bin\"); os.path.exists(\"/etc/shadow\")
+signal.setitimer(signal.ITIMER_REAL, 0)
+print(\"signals\", count > 0)'";
+    for who in everybody("explain") {
+        let (ran, report) = run(who, "untrusted", true, script);
+        let ran = ran.code(0).prints("signals True");
+        let passwd = std::fs::read_to_string("/etc/passwd").unwrap();
+        assert!(ran.stdout.matches("root:").count() >= 40, "{who:?}: {passwd}{}", ran.stdout);
+        let denials = report["denials"].as_array().unwrap();
+        let shadow = denials.iter().find(|denial| denial["what"] == "/etc/shadow").unwrap();
+        assert!(shadow["times"].as_u64().unwrap() >= 300, "{who:?}: {shadow}");
+    }
+    before.same();
+}
+
+/// What the kernel would kill or leave running without the launcher ends with it.
+#[test]
+fn a_workload_that_waits_for_an_answer_ends_with_its_launcher() {
+    let _alone = alone();
+    let before = Leftovers::now();
+    let loops = "while :; do cat /etc/shadow; done 2>/dev/null";
+    let mut launcher = Run::palisade(["run", "--policy", "untrusted", "--explain", "--", "sh", "-c", loops]);
+    launcher = launcher.who(Who::Root);
+    for wait in [30, 200, 400] {
+        let mut child = launcher.command().spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(wait));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    Run::palisade(["gc"]).ran();
+    before.same();
+    let timed = ["run", "--policy", "untrusted", "--explain", "--set", "process.timeout=1s", "--", "sh", "-c", loops];
+    Run::palisade(timed).ran().code(124).says("timed out").says("/etc/shadow");
+    before.same();
+}
+
+#[test]
+fn where_nothing_can_be_seen_that_is_an_error() {
+    let _alone = alone();
+    let before = Leftovers::now();
+    let scratch = Scratch::new();
+    let explain = |policy: &Path| {
+        let words = ["run", "--explain", "--policy", policy.to_str().unwrap(), "--", "echo", "started"];
+        Run::palisade(words).ran()
+    };
+    let without = scratch.policy("Policy(version: 1, extends: [\"untrusted\"], drop: [\"seccomp\"])");
+    let ran = explain(&without).code(118).says("no plugin of this policy can see").says("help");
+    assert!(!ran.stdout.contains("started"));
+    let mute = scratch
+        .policy("Policy(version: 1, extends: [\"untrusted\"], plugins: {\"seccomp\": (deny: [Call(\"sendmsg\")])})");
+    let ran = explain(&mute).code(118).says("sendmsg").says("without an explanation");
+    assert!(!ran.stdout.contains("started"));
+    Run::under(&mute, ["echo", "started"]).ran().code(0).prints("started");
+    before.same();
+}
