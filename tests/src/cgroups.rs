@@ -29,10 +29,23 @@ impl EmptyCgroups {
         all
     }
 
+    /// Whether there is no hierarchy at all.
+    #[must_use]
+    pub fn none(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether one of them has a file of this name.
     #[must_use]
     pub fn has(&self, file: &str) -> bool {
-        !file.is_empty() && self.0.iter().any(|dir| dir.join(file).exists())
+        self.top(file).is_some()
+    }
+
+    /// Where the hierarchy of the one that has it is mounted.
+    #[must_use]
+    pub fn top(&self, file: &str) -> Option<&Path> {
+        let with = |dir: &&PathBuf| !file.is_empty() && dir.join(file).exists();
+        self.0.iter().find(with).and_then(|dir| dir.parent())
     }
 }
 

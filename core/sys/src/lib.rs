@@ -11,6 +11,7 @@
 compile_error!("palisade runs on 64-bit Linux");
 
 pub mod attempt;
+pub mod audit;
 pub mod beneath;
 pub mod bpf;
 pub mod caps;

@@ -13,6 +13,8 @@ palisade_abi::layered! {
         pub(crate) tcp: Tcp,
         /// What stays among the processes inside.
         pub(crate) scopes: Vec<At<Scoped>>,
+        /// Whether what is denied to the workload is written to the audit log.
+        pub(crate) log: Option<At<bool>>,
         /// The lowest ABI of Landlock that this policy accepts.
         pub(crate) floor: Option<At<u32>>,
         /// What becomes of the launch where the kernel cannot restrict something.
@@ -43,6 +45,8 @@ palisade_abi::layered! {
         pub(crate) tcp: Option<At<Demand>>,
         /// Scopes.
         pub(crate) scopes: Option<At<Demand>>,
+        /// The audit log.
+        pub(crate) log: Option<At<Demand>>,
     }
 }
 

@@ -113,11 +113,25 @@ impl Domain {
     }
 
     /// Enters the domain, for good. Every descriptor of the ruleset is closed.
-    pub(crate) fn enter(&mut self) -> Result<(), Error> {
+    pub(crate) fn enter(&mut self, plan: &Plan) -> Result<(), Error> {
         self.open.clear();
         let ruleset = self.ruleset.take().ok_or_else(no_ruleset)?;
-        let status = ruleset.restrict_self().map_err(|e| {
-            let error = failed(e, "cannot enter the Landlock domain", "landlock_restrict_self(ruleset, 0)");
+        let enter = || {
+            if plan.abi < rights::LOG {
+                return ruleset.restrict_self();
+            }
+            // What palisade itself tries, to see that it holds, is no denial that anybody should read about. The
+            // workload is another program than this one, and of those the kernel says nothing unless told to.
+            ruleset.log_same_exec(false)?.log_new_exec(plan.log)?.restrict_self()
+        };
+        let status = enter().map_err(|e| {
+            let flags = match (plan.abi < rights::LOG, plan.log) {
+                (true, _) => "0",
+                (false, false) => "LOG_SAME_EXEC_OFF",
+                (false, true) => "LOG_SAME_EXEC_OFF|LOG_NEW_EXEC_ON",
+            };
+            let call = format!("landlock_restrict_self(ruleset, {flags})");
+            let error = failed(e, "cannot enter the Landlock domain", &call);
             let help = match Errno::from_raw(error.errno) {
                 Errno::EPERM => "add \"privileges\": (no_new_privs: true), or run with CAP_SYS_ADMIN",
                 Errno::E2BIG => "sixteen domains are the most that can be inside each other",

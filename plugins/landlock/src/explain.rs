@@ -16,6 +16,28 @@ pub(crate) fn explain(plan: &Plan, act: &Act) -> Option<Denial> {
     if act.fact("address").is_some() { port(plan, act) } else { file(plan, act) }
 }
 
+/// What the kernel has logged.
+pub(crate) fn logged(plan: &Plan, act: &Act) -> Option<Denial> {
+    let blockers = act.fact("blockers")?;
+    let named = |kind: &str| blockers.split(',').filter_map(|one| one.strip_prefix(kind)).collect::<Vec<_>>();
+    let files = named("fs.");
+    let lacking = files.iter().filter_map(|name| rights::named(name)).fold(BitFlags::EMPTY, |sum, right| sum | right);
+    let rule = |words: String| format!("\"landlock\": (rules: [{words}])");
+    let at = act.fact("path").unwrap_or("/");
+    let rules: Vec<String> = rights::words(lacking).iter().map(|word| format!("{word}(\"{at}\")")).collect();
+    let help = if rules.is_empty() { String::new() } else { rule(rules.join(", ")) };
+    let why = match files.as_slice() {
+        [] => format!("denied by {blockers}"),
+        files => format!("no rule lets it {} at {at}", files.join(", ")),
+    };
+    let origin = if files.is_empty() {
+        plan.lines.iter().find(|line| !matches!(line.what, What::Grant { .. })).and_then(|line| line.origin)
+    } else {
+        nearest(plan, Path::new(at))
+    };
+    Some(Denial { seen: true, ..denial(why, help, origin) })
+}
+
 fn port(plan: &Plan, act: &Act) -> Option<Denial> {
     let wanted = if act.wants("bind") { AccessNet::BindTcp } else { AccessNet::ConnectTcp };
     let port = u16::try_from(act.number("port")?).ok()?;
@@ -121,7 +143,7 @@ fn file(plan: &Plan, act: &Act) -> Option<Denial> {
         rights::words(lacking).iter().map(|word| format!("{word}(\"{}\")", at.display())).collect();
     let why = format!("no rule lets it {} at {}", names(lacking), at.display());
     let help = format!("\"landlock\": (rules: [{}])", rules.join(", "));
-    Some(denial(why, help, nearest(plan, &place)))
+    Some(denial(why, help, nearest(plan, &place.real)))
 }
 
 /// What the rules grant to whatever has one of these identities.
@@ -134,14 +156,14 @@ fn granted(plan: &Plan, place: &Place, sources: &[Identity]) -> BitFlags<AccessF
 }
 
 /// The line that grants something else there, or else the first: where a grant would be added.
-fn nearest(plan: &Plan, place: &Place) -> Option<Origin> {
+fn nearest(plan: &Plan, place: &Path) -> Option<Origin> {
     let grants = || {
         plan.lines.iter().filter_map(|line| match &line.what {
             What::Grant { path, .. } => Some((Path::new(path), line.origin)),
             _ => None,
         })
     };
-    let covers = grants().filter(|(path, _)| place.real.starts_with(path));
+    let covers = grants().filter(|(path, _)| place.starts_with(path));
     covers.max_by_key(|(path, _)| path.components().count()).or_else(|| grants().next())?.1
 }
 

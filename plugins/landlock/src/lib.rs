@@ -23,6 +23,7 @@
 //! | `probe` | what this host offers |
 #![forbid(unsafe_code)]
 
+mod audit;
 mod config;
 mod domain;
 mod explain;
@@ -41,7 +42,7 @@ impl Plugin for Landlock {
     type Config = config::Config;
 
     fn probe(_host: &Host) -> Vec<Finding> {
-        probe::probe(palisade_sys::landlock::abi_version())
+        probe::probe(palisade_sys::landlock::abi_version(), palisade_sys::landlock::errata().ok().flatten())
     }
 
     fn configure(config: config::Config, host: &Host) -> Result<Box<dyn Isolator>, Error> {

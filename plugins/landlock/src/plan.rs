@@ -14,6 +14,8 @@ pub(crate) struct Plan {
     /// Rights to TCP ports that are denied unless granted.
     pub(crate) net: BitFlags<AccessNet>,
     pub(crate) scopes: BitFlags<Scope>,
+    /// What is denied is written to the audit log.
+    pub(crate) log: bool,
     pub(crate) lines: Vec<Line>,
 }
 
@@ -38,7 +40,7 @@ pub(crate) enum What {
         ports: Vec<u16>,
     },
     /// It takes effect with the ruleset as a whole.
-    Scope,
+    Whole,
     /// The kernel cannot, and the policy allows that; why.
     Degraded(String),
     /// The policy says `Off`.
@@ -52,8 +54,12 @@ enum Can {
     Off,
 }
 
+const RESTRICTING: &str = "restricting";
+
 /// A wish, as the policy has it.
 struct Wish<'a> {
+    /// What is done to it: as good as always `RESTRICTING`.
+    act: &'a str,
     what: &'a str,
     abi: u32,
     demand: Demand,
@@ -67,7 +73,8 @@ impl Wish<'_> {
             (Demand::Off, _) => return Ok(Can::Off),
             (_, Ok(abi)) if *abi >= self.abi => return Ok(Can::Yes),
             (_, Ok(abi)) => format!(
-                "restricting {} needs Landlock ABI {} (Linux {}), and this kernel has ABI {abi}",
+                "{} {} needs Landlock ABI {} (Linux {}), and this kernel has ABI {abi}",
+                self.act,
                 self.what,
                 self.abi,
                 kernel(self.abi)
@@ -119,7 +126,8 @@ pub(crate) fn plan(config: &Config, kernel_has: Result<u32, Error>) -> Result<Pl
     let kernel_has = kernel_has.map(|abi| abi.min(rights::NEWEST));
     if let (Some(floor), Ok(abi)) = (&config.floor, &kernel_has) {
         let demand = Demand::Require;
-        Wish { what: "what this policy wants", abi: floor.value, demand, origin: floor.origin }.can(&Ok(*abi))?;
+        Wish { act: RESTRICTING, what: "what this policy wants", abi: floor.value, demand, origin: floor.origin }
+            .can(&Ok(*abi))?;
     }
     let mut plan = Plan { abi: *kernel_has.as_ref().unwrap_or(&0), ..Plan::default() };
     files(config, &kernel_has, &mut plan)?;
@@ -129,6 +137,7 @@ pub(crate) fn plan(config: &Config, kernel_has: Result<u32, Error>) -> Result<Pl
     }
     ports(config, &kernel_has, &mut plan)?;
     scopes(config, &kernel_has, &mut plan)?;
+    log(config, &kernel_has, &mut plan)?;
     Ok(plan)
 }
 
@@ -137,6 +146,7 @@ fn files(config: &Config, kernel_has: &Result<u32, Error>, plan: &mut Plan) -> R
     let demand = &config.demand;
     let first = config.rules.first().and_then(|rule| rule.origin);
     let whole = Wish {
+        act: RESTRICTING,
         what: "access to files",
         abi: 1,
         demand: or_require(demand.paths.as_ref()),
@@ -174,7 +184,7 @@ fn later(
             continue;
         };
         let origin = written.as_ref().and_then(|at| at.origin);
-        let wish = Wish { what, abi: rights::needs(allow), demand, origin: origin.or(first) };
+        let wish = Wish { act: RESTRICTING, what, abi: rights::needs(allow), demand, origin: origin.or(first) };
         let what = match wish.can(kernel_has)? {
             Can::Yes => continue,
             Can::Off => {
@@ -212,7 +222,13 @@ fn grant(
             _ => &config.demand.paths,
         };
         let demand = own.unwrap_or(or_require(of_right.as_ref()));
-        let wish = Wish { what: rights::verb(*allow), abi: rights::needs(*allow), demand, origin: rule.origin };
+        let wish = Wish {
+            act: RESTRICTING,
+            what: rights::verb(*allow),
+            abi: rights::needs(*allow),
+            demand,
+            origin: rule.origin,
+        };
         match wish.can(kernel_has)? {
             Can::No(why) => lacking = Some(why),
             // `Off` for a right means that everybody has it: nothing is left to grant.
@@ -242,14 +258,15 @@ fn ports(config: &Config, kernel_has: &Result<u32, Error>, plan: &mut Plan) -> R
                 format!("denies {verb} TCP ports other than {}", ports.join(", "))
             }
         };
-        let what = match (Wish { what, abi: rights::TCP, demand, origin: list.origin }).can(kernel_has)? {
-            Can::Yes => {
-                plan.net |= access;
-                What::Ports { access, ports: list.value.clone() }
-            }
-            Can::No(why) => What::Degraded(why),
-            Can::Off => What::Off,
-        };
+        let what =
+            match (Wish { act: RESTRICTING, what, abi: rights::TCP, demand, origin: list.origin }).can(kernel_has)? {
+                Can::Yes => {
+                    plan.net |= access;
+                    What::Ports { access, ports: list.value.clone() }
+                }
+                Can::No(why) => What::Degraded(why),
+                Can::Off => What::Off,
+            };
         plan.lines.push(Line { words, origin: list.origin, what });
     }
     Ok(())
@@ -266,16 +283,35 @@ fn scopes(config: &Config, kernel_has: &Result<u32, Error>, plan: &mut Plan) -> 
                 "denies connecting to abstract UNIX sockets of processes outside",
             ),
         };
-        let what = match (Wish { what, abi: rights::SCOPES, demand, origin: scoped.origin }).can(kernel_has)? {
+        let what = match (Wish { act: RESTRICTING, what, abi: rights::SCOPES, demand, origin: scoped.origin })
+            .can(kernel_has)?
+        {
             Can::Yes => {
                 plan.scopes |= scope;
-                What::Scope
+                What::Whole
             }
             Can::No(why) => What::Degraded(why),
             Can::Off => What::Off,
         };
         plan.lines.push(Line { words: words.to_owned(), origin: scoped.origin, what });
     }
+    Ok(())
+}
+
+fn log(config: &Config, kernel_has: &Result<u32, Error>, plan: &mut Plan) -> Result<(), Error> {
+    let Some(log) = config.log.as_ref().filter(|log| log.value) else { return Ok(()) };
+    let demand = or_require(config.demand.log.as_ref());
+    let wish = Wish { act: "logging", what: "what is denied", abi: rights::LOG, demand, origin: log.origin };
+    let what = match wish.can(kernel_has)? {
+        Can::Yes => {
+            plan.log = true;
+            What::Whole
+        }
+        Can::No(why) => What::Degraded(why),
+        Can::Off => What::Off,
+    };
+    let words = "writes what is denied to the audit log".to_owned();
+    plan.lines.push(Line { words, origin: log.origin, what });
     Ok(())
 }
 
@@ -317,7 +353,8 @@ pub(crate) mod tests {
         assert!([&demand.ioctl_dev, &demand.connect_unix, &demand.scopes].iter().all(|at| at.is_some()));
         assert!(config.floor.is_some() && config.tcp.bind.is_some() && config.tcp.connect.is_some());
         let plan = plan(&config, Ok(rights::NEWEST)).unwrap();
-        assert_eq!(plan.lines.len(), config.rules.len() + 2 + config.scopes.len());
+        assert!(plan.log && demand.log.is_some());
+        assert_eq!(plan.lines.len(), config.rules.len() + 3 + config.scopes.len());
     }
 
     #[test]
@@ -355,6 +392,7 @@ pub(crate) mod tests {
             (format!("( {read}, tcp: (bind: []) )"), 3, "ABI 4 (Linux 6.7)"),
             (format!("( {read}, scopes: [Signal] )"), 5, "ABI 6 (Linux 6.12)"),
             (format!("( {read}, floor: 7 )"), 6, "ABI 7 (Linux 6.15)"),
+            (format!("( {read}, log: true )"), 6, "logging what is denied needs Landlock ABI 7 (Linux 6.15)"),
             (r#"( rules: [ IoctlDev("/dev") ] )"#.to_owned(), 4, "ABI 5 (Linux 6.10)"),
             (r#"( rules: [ ConnectUnix("/run") ] )"#.to_owned(), 8, "ABI 9 (Linux 7.1)"),
             (format!("( {read}, demand: (connect_unix: Require) )"), 7, "ABI 9 (Linux 7.1)"),

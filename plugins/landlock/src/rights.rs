@@ -14,6 +14,7 @@ pub(crate) const TRUNCATE: u32 = 3;
 pub(crate) const TCP: u32 = 4;
 pub(crate) const IOCTL_DEV: u32 = 5;
 pub(crate) const SCOPES: u32 = 6;
+pub(crate) const LOG: u32 = 7;
 pub(crate) const CONNECT_UNIX: u32 = 9;
 
 /// The first kernel with an ABI.
@@ -64,6 +65,11 @@ pub(crate) fn words(access: BitFlags<AccessFs>) -> Vec<&'static str> {
         ("ConnectUnix", Allow::ConnectUnix),
     ];
     words.iter().filter(|(_, allow)| !(access & of(*allow)).is_empty()).map(|(word, _)| *word).collect()
+}
+
+/// A right by its name.
+pub(crate) fn named(name: &str) -> Option<AccessFs> {
+    NAMES.iter().find(|(_, known)| *known == name).map(|(right, _)| *right)
 }
 
 const MAKE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{MakeReg | MakeDir | MakeSym | MakeFifo | MakeSock});

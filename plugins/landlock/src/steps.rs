@@ -1,12 +1,13 @@
 //! The isolator and its steps: all in Seal, one for each line of the policy, then the one that enters.
 
+use crate::audit::Audit;
 use crate::config::Config;
 use crate::domain::{Domain, beyond};
 use crate::explain;
 use crate::plan::{self, Line, Plan, What};
 use crate::proof::Proof;
-use crate::rights::names;
-use palisade_abi::{Act, Demand, Denial, Error, Evidence, Host, Isolator, Origin, Stage, Step};
+use crate::rights::{self, names};
+use palisade_abi::{Act, Action, Context, Demand, Denial, Error, Evidence, Host, Isolator, Origin, Stage, Step};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -16,12 +17,14 @@ pub(crate) struct Isolated {
     run_id: String,
     /// What was planned, where somebody wants to know why things are denied.
     planned: RefCell<Option<Plan>>,
+    /// What the kernel itself says then, where it does.
+    audit: Rc<RefCell<Option<Audit>>>,
 }
 
 impl Isolated {
     pub(crate) fn new(config: Config, run_id: String) -> Result<Self, Error> {
         plan::check(&config)?;
-        Ok(Self { config, run_id, planned: RefCell::new(None) })
+        Ok(Self { config, run_id, planned: RefCell::new(None), audit: Rc::default() })
     }
 }
 
@@ -30,18 +33,40 @@ impl Isolator for Isolated {
         let abi = palisade_sys::landlock::abi_version().map_err(|e| {
             Error::host("this kernel has no Landlock").call(e.to_string(), e.errno()).help(e.hint().unwrap_or_default())
         });
-        let plan = plan::plan(&self.config, abi)?;
-        self.planned.replace(host.explains().then(|| plan.clone()));
-        Ok(steps(plan, &self.run_id))
+        let mut plan = plan::plan(&self.config, abi)?;
+        if host.explains() {
+            plan.log |= plan.abi >= rights::LOG;
+            self.planned.replace(Some(plan.clone()));
+        }
+        let listener = host.explains().then(|| Rc::clone(&self.audit));
+        Ok(steps(plan, &self.run_id, listener))
+    }
+
+    fn watch(&self) -> Vec<i32> {
+        self.audit.borrow().as_ref().map(Audit::number).into_iter().collect()
+    }
+
+    fn ready(&mut self, _fd: i32) -> Result<(), Error> {
+        self.audit.borrow_mut().as_mut().map_or(Ok(()), Audit::ready)
+    }
+
+    fn acts(&mut self) -> Result<Vec<Act>, Error> {
+        Ok(self.audit.borrow_mut().as_mut().map(Audit::acts).unwrap_or_default())
     }
 
     fn explain(&self, act: &Act) -> Option<Denial> {
-        explain::explain(self.planned.borrow().as_ref()?, act)
+        let planned = self.planned.borrow();
+        let plan = planned.as_ref()?;
+        if act.fact("blockers").is_some() {
+            return explain::logged(plan, act);
+        }
+        // Where the kernel tells, nothing need be guessed.
+        if self.audit.borrow().is_some() { None } else { explain::explain(plan, act) }
     }
 }
 
 /// The steps of a plan.
-pub(crate) fn steps(plan: Plan, run_id: &str) -> Vec<Step> {
+pub(crate) fn steps(plan: Plan, run_id: &str, listener: Option<Rc<RefCell<Option<Audit>>>>) -> Vec<Step> {
     let any = !(plan.files.is_empty() && plan.net.is_empty() && plan.scopes.is_empty());
     let plan = Rc::new(plan);
     let domain = Rc::new(RefCell::new(Domain::default()));
@@ -52,7 +77,10 @@ pub(crate) fn steps(plan: Plan, run_id: &str) -> Vec<Step> {
     }
     steps.extend(plan.lines.iter().map(|line| step(line, &domain)));
     if any {
-        steps.push(enter(&plan, &domain, run_id).origin(origin));
+        let enter = Enter { plan: Rc::clone(&plan), domain, run_id: run_id.to_owned(), listener };
+        let step = Step::new(Stage::Seal, "enters the Landlock domain, for good, and tries that it holds", enter)
+            .why("it cannot be read back from outside, so an access that worked just before must fail");
+        steps.push(step.origin(origin));
     }
     steps
 }
@@ -84,8 +112,8 @@ fn step(line: &Line, domain: &Rc<RefCell<Domain>>) -> Step {
             Ok::<_, Error>(Evidence::default())
         })
         .why("TCP only: for no network at all there is a network namespace"),
-        What::Scope => Step::run(Stage::Seal, &line.words, |_| Ok::<_, Error>(Evidence::default()))
-            .why("processes of the same user outside are out of reach, without a namespace"),
+        What::Whole => Step::run(Stage::Seal, &line.words, |_| Ok::<_, Error>(Evidence::default()))
+            .why("part of the domain as a whole, which is entered below"),
         What::Degraded(why) => Step::run(Stage::Seal, &line.words, move |_| Err::<String, _>(Error::host(why.clone())))
             .demand(Demand::Degrade),
         What::Off => Step::run(Stage::Seal, &line.words, |_| Ok::<_, Error>(Evidence::default())).demand(Demand::Off),
@@ -93,15 +121,32 @@ fn step(line: &Line, domain: &Rc<RefCell<Domain>>) -> Step {
     step.origin(line.origin)
 }
 
-fn enter(plan: &Rc<Plan>, domain: &Rc<RefCell<Domain>>, run_id: &str) -> Step {
-    let (plan, domain, run_id) = (Rc::clone(plan), Rc::clone(domain), run_id.to_owned());
-    Step::run(Stage::Seal, "enters the Landlock domain, for good, and tries that it holds", move |_| {
-        let mut domain = domain.borrow_mut();
-        let proof = Proof::before(&plan, &domain.granted, &run_id);
-        domain.enter()?;
-        proof.after()
-    })
-    .why("it cannot be read back from outside, so an access that worked just before must fail")
+/// The one call that puts all of it in force.
+struct Enter {
+    plan: Rc<Plan>,
+    domain: Rc<RefCell<Domain>>,
+    run_id: String,
+    /// Where the audit log goes, if somebody wants to know why things are denied.
+    listener: Option<Rc<RefCell<Option<Audit>>>>,
+}
+
+impl Action for Enter {
+    fn apply(&mut self, _context: &mut Context<'_>) -> Result<Evidence, Error> {
+        let mut domain = self.domain.borrow_mut();
+        let proof = Proof::before(&self.plan, &domain.granted, &self.run_id);
+        domain.enter(&self.plan)?;
+        proof.after().map(Evidence)
+    }
+
+    /// There is nothing to read back, but the process is known now, and it does nothing yet that could be logged.
+    fn verify(&self, context: &Context<'_>) -> Result<Option<Evidence>, Error> {
+        let Some(listener) = self.listener.as_ref().filter(|_| self.plan.log) else { return Ok(None) };
+        let audit = Audit::of(context.pid()?)?;
+        let said =
+            if audit.is_some() { "denials are read from the audit log" } else { "denials follow from the rules" };
+        listener.replace(audit);
+        Ok(Some(said.into()))
+    }
 }
 
 #[cfg(test)]
@@ -113,7 +158,7 @@ mod tests {
     fn the_plan_in_words() {
         let text = r#"( rules: [ Read("/usr"), Execute("/usr"), Truncate("/log") ], tcp: (connect: [443]) )"#;
         let plan = plan::plan(&section(text), Ok(4)).unwrap();
-        let words: Vec<String> = steps(plan, "1").iter().map(|step| format!("{step:?}")).collect();
+        let words: Vec<String> = steps(plan, "1", None).iter().map(|step| format!("{step:?}")).collect();
         assert_eq!(
             words,
             [
@@ -133,7 +178,7 @@ mod tests {
     fn with_nothing_to_restrict_no_domain_is_made() {
         let text = r#"( rules: [ Read("/usr") ], demand: (paths: Degrade) )"#;
         let plan = plan::plan(&section(text), Err(Error::host("no Landlock"))).unwrap();
-        let steps = steps(plan, "1");
+        let steps = steps(plan, "1", None);
         assert_eq!(steps.len(), 2);
         assert!(!format!("{steps:?}").contains("enters"));
     }

@@ -35,7 +35,8 @@ fn headline(denial: &DenialReport) -> String {
     let times = if *times > 1 { format!(", {times} times") } else { String::new() };
     let wanted = if wanted.is_empty() { String::new() } else { format!(" to {}", wanted.replace(' ', ", ")) };
     match (call.as_str(), what.as_str()) {
-        ("", _) => "the workload's end".to_owned(),
+        ("", "") => "the workload's end".to_owned(),
+        ("", what) => format!("{what}{wanted}{times}"),
         (call, "") => format!("{call}{times}"),
         (call, what) => format!("{call} {what}{wanted}{times}"),
     }
