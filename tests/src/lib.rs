@@ -3,11 +3,13 @@
 
 mod cgroups;
 mod left;
+mod rootfs;
 mod run;
 mod skips;
 
 pub use cgroups::EmptyCgroups;
 pub use left::Leftovers;
+pub use rootfs::install;
 pub use run::{Ran, Run, Who};
 pub use skips::skip;
 

@@ -1,7 +1,7 @@
 //! Each policy for one kind of work, with that work under it, as root and as an ordinary user; and with what this work
 //! could be talked into, which must fail there and not without it.
 
-use palisade_tests::{Leftovers, Ran, Run, Scratch, USER, Who, everybody, is_root, tree};
+use palisade_tests::{Leftovers, Ran, Run, Scratch, USER, Who, everybody, install, is_root, tree};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -378,18 +378,6 @@ fn agent_shell() {
         project.bare(cat).code(0).prints("secret");
         git_is_safe(&project);
         project.closed();
-    }
-}
-
-/// Copies a program with its libraries into a root file system.
-fn install(root: &Path, program: &str) {
-    let real = fs::canonicalize(program).unwrap();
-    let listed = Run::bare(["ldd", real.to_str().unwrap()]).ran().stdout;
-    let libraries = listed.split_ascii_whitespace().filter(|word| word.starts_with('/'));
-    for path in libraries.chain([program]) {
-        let to = root.join(path.trim_start_matches('/'));
-        fs::create_dir_all(to.parent().unwrap()).unwrap();
-        fs::copy(path, &to).unwrap();
     }
 }
 
