@@ -10,17 +10,36 @@ fn alone() -> MutexGuard<'static, ()> {
     ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
+/// What homes hold that is nobody else's business.
+const SECRETS: [&str; 8] = [
+    ".ssh/id",
+    ".aws/credentials",
+    ".netrc",
+    ".npmrc",
+    ".pypirc",
+    ".config/gh/hosts.yml",
+    ".git-credentials",
+    ".cargo/credentials.toml",
+];
+
 /// Without a network: a claim about one would send something to it. As root, whoever it is done as then.
 fn test(who: Who, policy: &str, more: &[&str]) -> Ran {
     // For ids that own nothing, too.
     let (project, home) = (Scratch::new(), Scratch::new());
     let out = project.path().join("out");
     std::fs::create_dir(&out).unwrap();
+    // What some policies need to start, and what none of them shows: a denial of what is not there proves nothing.
+    for dir in [".cargo/bin", ".cargo/registry"] {
+        std::fs::create_dir_all(home.path().join(dir)).unwrap();
+    }
+    for secret in SECRETS {
+        home.file(secret, "secret");
+    }
     for place in [project.path(), &out, home.path()] {
         std::fs::set_permissions(place, std::fs::Permissions::from_mode(0o777)).unwrap();
     }
     let run = Run::palisade([&["policy", "test", policy], more].concat()).cwd(project.path());
-    let run = if who == Who::User { run.env("HOME", home.text()) } else { run };
+    let run = run.env("HOME", home.text());
     let id = USER.to_string();
     let user = ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups"];
     match who {
@@ -51,8 +70,7 @@ fn what_the_shipped_policies_say_of_themselves_holds() {
         // `container` needs a root file system; tests/workloads.rs makes one.
         for name in names.iter().filter(|name| **name != "container") {
             let ran = test(who, name, &["--json"]);
-            // An ordinary user may have no cgroups, and the one of the tests has no tool chain: a policy that demands
-            // them says so.
+            // An ordinary user may have no cgroups: a policy that demands them says so.
             if who == Who::User && ran.code == Some(120) {
                 ran.says("help");
                 continue;
