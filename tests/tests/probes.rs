@@ -1,7 +1,7 @@
 //! Harmless attempts to get out, each made without and with a policy by `palisade probe`. One that is not open without
 //! the policy proves nothing and does not count.
 
-use palisade_tests::{Leftovers, Ran, Run, Scratch, Who, everybody, install, is_root, program, tree};
+use palisade_tests::{Leftovers, Ran, Run, Scratch, Who, everybody, install, is_root, program, slowness, tree};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt as _;
@@ -156,14 +156,17 @@ fn shipped_policies_leave_open_what_is_documented() {
     let (project, home) = places();
     let everybody = everybody("probes");
     // All is open under `observe`, which the twin below looks at.
-    let names = palisade_runtime::SHIPPED.iter().map(|(name, _)| *name).filter(|name| *name != "observe");
+    let all = palisade_runtime::SHIPPED.iter().map(|(name, _)| *name).filter(|name| *name != "observe");
+    // Minutes each in emulation: one that allows little and one that allows much.
+    let emulated = slowness() > 1;
+    let names = all.filter(|name| !emulated || ["agent-shell", "judge-run"].contains(name));
     let jobs: Vec<(Who, &str)> = names.flat_map(|name| everybody.iter().map(move |who| (*who, name))).collect();
-    assert!(jobs.len() >= 19 * everybody.len(), "{jobs:?}");
+    assert!(emulated || jobs.len() >= 26 * everybody.len(), "{jobs:?}");
     let next = AtomicUsize::new(0);
     let wrong = Mutex::new(Vec::new());
-    // They mostly wait, so several at a time.
+    // They mostly wait, so several at a time; in emulation they are busy, and an attempt has its alarm.
     std::thread::scope(|scope| {
-        for _ in 0..4 {
+        for _ in 0..if emulated { 1 } else { 4 } {
             scope.spawn(|| {
                 while let Some((who, policy)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let open = worst(*who, policy, &project, &home);
