@@ -2,7 +2,7 @@
 //! is one of the tests' own in a network without any other, and a service. What is installed and what serves is a
 //! stranger's, `probes/found.py`; what works of it without the policy must not work under it.
 
-use palisade_tests::{Leftovers, Project, Ran, Run, Scratch, Who, everybody, tree};
+use palisade_tests::{Leftovers, Project, Ran, Run, Scratch, Who, everybody, is_root, tree};
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -64,6 +64,9 @@ fn stranger_gets_nothing(under: &Ran, bare: &Ran) {
 #[test]
 fn pip_install() {
     let _alone = alone();
+    if !is_root() {
+        return palisade_tests::skip("pip-install:root", "a network of its own needs root");
+    }
     if Run::bare(["/usr/bin/python3", "-m", "pip", "--version"]).ran().code != Some(0) {
         return palisade_tests::skip("pip", "pip is not installed");
     }
@@ -92,6 +95,9 @@ fn pip_install() {
 #[test]
 fn npm_install() {
     let _alone = alone();
+    if !is_root() {
+        return palisade_tests::skip("npm-install:root", "a network of its own needs root");
+    }
     if !["/usr/bin/npm", "/usr/local/bin/npm"].iter().any(|path| Path::new(path).exists()) {
         return palisade_tests::skip("npm", "npm is not installed");
     }
@@ -116,6 +122,9 @@ fn npm_install() {
 #[test]
 fn cargo_fetch() {
     let _alone = alone();
+    if !is_root() {
+        return palisade_tests::skip("cargo-fetch:root", "a network of its own needs root");
+    }
     let before = Leftovers::now();
     let served = registry();
     let manifest = "[package]\nname = \"own\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[dependencies]\nsmall = \"1\"\n[workspace]\n";
