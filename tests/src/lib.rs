@@ -3,11 +3,15 @@
 
 mod cgroups;
 mod left;
+mod project;
+mod rootfs;
 mod run;
 mod skips;
 
 pub use cgroups::EmptyCgroups;
 pub use left::Leftovers;
+pub use project::Project;
+pub use rootfs::install;
 pub use run::{Ran, Run, Who};
 pub use skips::skip;
 

@@ -1,8 +1,11 @@
 //! Harmless attempts to get out, each made without and with a policy by `palisade probe`. One that is not open without
 //! the policy proves nothing and does not count.
 
-use palisade_tests::{Leftovers, Ran, Run, Scratch, Who, everybody, is_root, tree};
+use palisade_tests::{Leftovers, Ran, Run, Scratch, Who, everybody, install, is_root, program, slowness, tree};
 use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 /// What stays open under `untrusted`, and where that is told.
@@ -77,6 +80,117 @@ fn what_was_open_is_blocked_under_untrusted() {
         let held = ids(&report, |probe| said(probe, "result") == "OPEN" && bad(probe)).is_empty();
         ran.code(if held { 0 } else { 1 });
     }
+    before.same();
+}
+
+/// A project and a home, with what the shipped policies need to start.
+fn places() -> (Scratch, Scratch) {
+    let (project, home) = (Scratch::new(), Scratch::new());
+    let root = project.path().join("root");
+    for dir in ["proc", "dev", "tmp"] {
+        std::fs::create_dir_all(root.join(dir)).unwrap();
+    }
+    // The attempts are palisade's own program, from a file that needs no name; its libraries it needs.
+    install(&root, program().to_str().unwrap());
+    let made = [project.path().join("out"), home.path().join(".cargo/bin"), home.path().join(".cargo/registry")];
+    for dir in &made {
+        std::fs::create_dir_all(dir).unwrap();
+    }
+    // What stops an attempt must not be the mode of a directory.
+    for dir in [project.path(), home.path(), &made[0]] {
+        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    (project, home)
+}
+
+/// What docs/probes.md says to be open of what is critical or high, by policy: as root, and as an ordinary user.
+fn documented() -> BTreeMap<String, [BTreeSet<String>; 2]> {
+    let doc = std::fs::read_to_string(tree().join("docs/probes.md")).unwrap();
+    let (_, section) = doc.split_once("## What the shipped policies leave open").unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let quoted = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<BTreeSet<_>>();
+    let mut all = BTreeMap::new();
+    for row in section.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').collect();
+        assert!(cells.len() == 4 && !cells[3].trim().is_empty(), "{row}");
+        for name in quoted(cells[0]) {
+            assert!(all.insert(name, [quoted(cells[1]), quoted(cells[2])]).is_none(), "{row}");
+        }
+    }
+    all
+}
+
+/// What is open of what is critical or high, under one policy; and that all else is beyond doubt.
+fn worst(who: Who, policy: &str, project: &Scratch, home: &Scratch) -> BTreeSet<String> {
+    let mut words = vec!["probe".to_owned(), "--policy".to_owned(), policy.to_owned(), "--json".to_owned()];
+    if policy == "container" {
+        words.extend(["--var".to_owned(), format!("rootfs={}/root", project.text())]);
+    }
+    // A busy host, or an emulated one, is slower than a contest allows; what ends the run leaves questions open.
+    if policy.starts_with("judge") {
+        words.extend(["--set", "process.timeout=10min", "--set", "process.cpu_time=10min"].map(str::to_owned));
+    }
+    // Where an ordinary user has no cgroup, what is looked at is the rest.
+    if who == Who::User && policy.starts_with("judge") {
+        words.extend(["--set".to_owned(), "cgroups.demand=Degrade".to_owned()]);
+    }
+    let ran = Run::palisade(words).who(who).cwd(project.path()).env("HOME", home.text()).ran();
+    let report = json(&ran);
+    assert_eq!(report["changed"], Value::Array(Vec::new()), "{who:?} {policy}");
+    let unclear = ids(&report, |probe| said(probe, "result") == "INCONCLUSIVE");
+    assert!(unclear.is_empty(), "{who:?} {policy}: {unclear:?}");
+    // What proves nothing says what it would have needed, and what came of it.
+    for probe in report["probes"].as_array().unwrap().iter().filter(|probe| said(probe, "result") == "N/A") {
+        let why = (probe["needs"].as_str().unwrap(), probe["result"]["detail"].as_str().unwrap());
+        assert!(why.1.starts_with("without a policy: "), "{policy}: {probe}");
+        assert!(who == Who::User || !why.0.is_empty(), "{policy}: {probe}");
+    }
+    let bad = |probe: &Value| matches!(probe["severity"].as_str(), Some("critical" | "high"));
+    let open = ids(&report, |probe| said(probe, "result") == "OPEN" && bad(probe)).into_iter().collect::<BTreeSet<_>>();
+    ran.code(if open.is_empty() { 0 } else { 1 });
+    open
+}
+
+/// Of what is critical or high, each shipped policy leaves open what the documentation says, and nothing for most.
+#[test]
+fn shipped_policies_leave_open_what_is_documented() {
+    let _alone = alone();
+    let before = Leftovers::now();
+    let documented = documented();
+    let (project, home) = places();
+    let everybody = everybody("probes");
+    // All is open under `observe`, which the twin below looks at.
+    let all = palisade_runtime::SHIPPED.iter().map(|(name, _)| *name).filter(|name| *name != "observe");
+    // Minutes each in emulation: one that allows little and one that allows much.
+    let emulated = slowness() > 1;
+    let names = all.filter(|name| !emulated || ["agent-shell", "judge-run"].contains(name));
+    let jobs: Vec<(Who, &str)> = names.flat_map(|name| everybody.iter().map(move |who| (*who, name))).collect();
+    assert!(emulated || jobs.len() >= 26 * everybody.len(), "{jobs:?}");
+    let next = AtomicUsize::new(0);
+    let wrong = Mutex::new(Vec::new());
+    // They mostly wait, so several at a time; in emulation they are busy, and an attempt has its alarm.
+    std::thread::scope(|scope| {
+        for _ in 0..if emulated { 1 } else { 4 } {
+            scope.spawn(|| {
+                while let Some((who, policy)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let open = worst(*who, policy, &project, &home);
+                    let known = documented.get(*policy).map(|known| known[usize::from(*who == Who::User)].clone());
+                    // Where a host delegates cgroups to its users there is a limit on processes, and else none.
+                    let mut known = known.unwrap_or_default();
+                    if *who == Who::User && !open.contains("rs-fork") {
+                        known.remove("rs-fork");
+                    } else if *who == Who::User {
+                        known.insert("rs-fork".to_owned());
+                    }
+                    if open != known {
+                        wrong.lock().unwrap().push(format!("{who:?} {policy}: {open:?}, and documented is {known:?}"));
+                    }
+                }
+            });
+        }
+    });
+    let wrong = wrong.into_inner().unwrap();
+    assert!(wrong.is_empty(), "{wrong:#?}");
     before.same();
 }
 

@@ -1,7 +1,7 @@
 //! Each policy for one kind of work, with that work under it, as root and as an ordinary user; and with what this work
 //! could be talked into, which must fail there and not without it.
 
-use palisade_tests::{Leftovers, Ran, Run, Scratch, USER, Who, everybody, is_root, tree};
+use palisade_tests::{Leftovers, Project, Ran, Run, Scratch, Who, everybody, install, is_root, tree};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -10,79 +10,6 @@ use std::sync::{Mutex, MutexGuard};
 fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-/// A project with these files and a directory `out`, and a home with those that are named `home/`; both belong to
-/// whoever runs the test.
-struct Project {
-    scratch: Scratch,
-    home: Scratch,
-    who: Who,
-    policy: &'static str,
-}
-
-impl Project {
-    fn new(policy: &'static str, who: Who, files: &[(&str, &str)]) -> Self {
-        let project = Self { scratch: Scratch::new(), home: Scratch::new(), who, policy };
-        for (name, content) in files {
-            match name.strip_prefix("home/") {
-                Some(name) => project.home.file(name, content),
-                None => project.scratch.file(name, content),
-            };
-        }
-        fs::create_dir_all(project.path("out")).unwrap();
-        project.give(&project.home);
-        project.give(&project.scratch);
-        project
-    }
-
-    /// Gives a directory to whoever runs the test. An id that owns nothing writes where "others" may.
-    fn give(&self, dir: &Scratch) {
-        if is_root() {
-            let id = if self.who == Who::Root { "0:0".to_owned() } else { format!("{USER}:{USER}") };
-            Run::bare(["chown", "-R", &id, dir.text()]).ran().code(0);
-        }
-        fs::set_permissions(self.path("out"), fs::Permissions::from_mode(0o777)).unwrap();
-    }
-
-    fn path(&self, name: &str) -> std::path::PathBuf {
-        self.scratch.path().join(name)
-    }
-
-    fn under(&self, words: &[&str], set: &[&str]) -> Run {
-        let mut all = vec!["run", "--policy", self.policy];
-        all.extend(set);
-        all.push("--");
-        all.extend(words);
-        Run::palisade(all).who(self.who).cwd(self.scratch.path()).env("HOME", self.home.text())
-    }
-
-    fn sh(&self, script: &str) -> Ran {
-        self.under(&["sh", "-c", script], &[]).ran()
-    }
-
-    fn bare(&self, script: &str) -> Ran {
-        Run::bare(["sh", "-c", script]).who(self.who).cwd(self.scratch.path()).env("HOME", self.home.text()).ran()
-    }
-
-    /// What none of these policies allows, each with its twin: the network, a secret of the caller's, and a file
-    /// outside of what is to be written.
-    fn closed(&self) {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let connect =
-            format!("/usr/bin/python3 -c \"import socket; socket.create_connection(('127.0.0.1', {port}), 2)\"");
-        self.bare(&connect).code(0);
-        assert_ne!(self.sh(&connect).code, Some(0), "{}", self.policy);
-        let outside = Scratch::new();
-        outside.file("secret", "secret");
-        fs::set_permissions(outside.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        let (read, write) = (format!("cat {}/secret", outside.text()), format!("touch {}/x", outside.text()));
-        for act in [&read, &write] {
-            assert_ne!(self.sh(act).code, Some(0), "{}: {act}", self.policy);
-            self.bare(act).code(0);
-        }
-    }
 }
 
 const HELLO: (&str, &str) = ("main.c", "#include <stdio.h>\nint main(void) { puts(\"built\"); return 0; }\n");
@@ -103,21 +30,6 @@ fn compile_c() {
         project.closed();
     }
     before.same();
-}
-
-/// A tool chain below a home that everybody can reach: that of whoever runs the tests may be closed to others.
-fn rust(project: &Project) {
-    let tool = project.home.path().join(".rustup/toolchains/own");
-    fs::create_dir_all(&tool).unwrap();
-    let real = Path::new(env!("CARGO")).parent().unwrap().parent().unwrap();
-    for part in ["bin", "lib"] {
-        let (from, to) = (real.join(part), tool.join(part));
-        let (from, to) = (from.to_str().unwrap(), to.to_str().unwrap());
-        // Links where they can be had: it is large.
-        if Run::bare(["cp", "-al", from, to]).ran().code != Some(0) {
-            Run::bare(["cp", "-a", from, to]).ran().code(0);
-        }
-    }
 }
 
 #[test]
@@ -141,7 +53,7 @@ fn cargo_build() {
                 ("home/.cargo/config.toml", "[build]\njobs = 2\n"),
             ],
         );
-        rust(&project);
+        project.rust();
         let path = format!("{}/.rustup/toolchains/own/bin:/usr/bin:/bin", project.home.text());
         let cargo = |run: Run| run.env("PATH", &path).ran();
         let build = ["cargo", "test", "--quiet", "--offline"];
@@ -381,16 +293,130 @@ fn agent_shell() {
     }
 }
 
-/// Copies a program with its libraries into a root file system.
-fn install(root: &Path, program: &str) {
-    let real = fs::canonicalize(program).unwrap();
-    let listed = Run::bare(["ldd", real.to_str().unwrap()]).ran().stdout;
-    let libraries = listed.split_ascii_whitespace().filter(|word| word.starts_with('/'));
-    for path in libraries.chain([program]) {
-        let to = root.join(path.trim_start_matches('/'));
-        fs::create_dir_all(to.parent().unwrap()).unwrap();
-        fs::copy(path, &to).unwrap();
+/// A server of tools, as an agent talks to it: one line of JSON for each question and each answer.
+const TOOLS: &str = r#"
+import json, sys
+for line in sys.stdin:
+    asked = json.loads(line)
+    if asked["method"] == "initialize":
+        answer = {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": {"name": "files", "version": "1"}}
+    elif asked["method"] == "tools/call":
+        words = asked["params"]["arguments"]
+        try:
+            with open(words["path"], words["mode"]) as file:
+                text = file.read() if words["mode"] == "r" else str(file.write("x"))
+        except OSError as error:
+            text = type(error).__name__
+        answer = {"content": [{"type": "text", "text": text}]}
+    print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": answer}))
+"#;
+
+#[test]
+fn mcp_server() {
+    let _alone = alone();
+    let before = Leftovers::now();
+    for who in everybody("mcp-server") {
+        let project = Project::new(
+            "mcp-server",
+            who,
+            &[("tools.py", TOOLS), ("notes.txt", "of the project"), ("home/.aws/credentials", "secret")],
+        );
+        let credentials = format!("{}/.aws/credentials", project.home.text());
+        let call = |path: &str, mode: &str| {
+            let words = serde_json::json!({"path": path, "mode": mode});
+            serde_json::json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "file", "arguments": words}})
+        };
+        let first = serde_json::json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {}});
+        let asked = [first, call("notes.txt", "r"), call(&credentials, "r"), call("planted", "w")];
+        let asked: String = asked.iter().map(|line| format!("{line}\n")).collect();
+        let texts = |ran: Ran| {
+            let ran = ran.code(0);
+            assert_eq!(ran.stderr, "", "nothing but answers");
+            let answers = ran.stdout.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+            answers.filter_map(|a| Some(a["result"]["content"][0]["text"].as_str()?.to_owned())).collect::<Vec<_>>()
+        };
+        let server = ["/usr/bin/python3", "tools.py"];
+        // It ends when there is nothing more to be asked.
+        let ran = project.under(&server, &[]).stdin(asked.clone()).ran();
+        assert_eq!(texts(ran), ["of the project", "FileNotFoundError", "OSError"]);
+        let bare = Run::bare(server).who(who).cwd(project.scratch.path());
+        assert_eq!(texts(bare.stdin(asked).ran()), ["of the project", "secret", "1"]);
+        project.closed();
     }
+    before.same();
+}
+
+#[test]
+fn latex() {
+    let _alone = alone();
+    if !Path::new("/usr/bin/pdflatex").exists() {
+        return palisade_tests::skip("latex", "pdflatex is not installed");
+    }
+    let before = Leftovers::now();
+    let paper = "\\documentclass{article}\\begin{document}\\input{part}\\end{document}\n";
+    // What it finds it shows; and it runs a command, where that is allowed.
+    let evil = "\\documentclass{article}\\begin{document}\\immediate\\write18{touch ../planted}\n\
+        \\newread\\file\\openin\\file=\\secret\\relax\\ifeof\\file\\typeout{hidden}\\else\\read\\file to\\line\\typeout{found \\line}\\fi\n\
+        x\\end{document}\n";
+    for who in everybody("latex") {
+        let files = [("paper.tex", paper), ("part.tex", "One part."), ("evil.tex", evil), ("home/secret", "secret\n")];
+        let project = Project::new("latex", who, &files);
+        project.under(&["pdflatex", "../paper.tex"], &[]).ran().code(0);
+        assert!(fs::read(project.path("out/paper.pdf")).unwrap().starts_with(b"%PDF"));
+        let secret = format!("\\def\\secret{{{}/secret}}\\input{{../evil.tex}}", project.home.text());
+        let words = ["pdflatex", "-shell-escape", "-interaction=nonstopmode", "-jobname=evil", &secret];
+        project.under(&words, &[]).ran().code(0).prints("hidden");
+        assert!(!project.path("planted").exists());
+        fs::remove_dir_all(project.path("out")).unwrap();
+        fs::create_dir(project.path("out")).unwrap();
+        project.give(&project.scratch);
+        let bare = Run::bare(words).who(who).cwd(project.path("out")).env("HOME", project.home.text());
+        bare.ran().code(0).prints("found secret");
+        assert!(project.path("planted").exists());
+        assert_ne!(project.sh("touch ../x").code, Some(0));
+        project.bare("touch x").code(0);
+        project.closed();
+    }
+    before.same();
+}
+
+/// A page whose script changes it, and another that is a program from elsewhere.
+#[test]
+fn headless_chromium() {
+    let _alone = alone();
+    let browsers = ["/usr/bin/chromium-headless-shell", "/usr/bin/chromium"];
+    let Some(browser) = browsers.into_iter().find(|path| Path::new(path).exists()) else {
+        return palisade_tests::skip("chromium", "chromium-headless-shell is not installed");
+    };
+    let before = Leftovers::now();
+    let page = "<p id=p>before</p><script>p.textContent = 'made by ' + 6 * 7</script>\n";
+    let fetches = "<p id=p>before</p><script src=http://127.0.0.1:8081/served.js></script>\n";
+    let served = Scratch::new();
+    served.file("served.js", "p.textContent = 'made by another';\n");
+    for who in everybody("headless-chromium") {
+        let files = [("page.html", page), ("fetches.html", fetches), ("home/secret", "a secret\n")];
+        let project = Project::new("headless-chromium", who, &files);
+        let options = ["--headless", "--no-sandbox", "--disable-dev-shm-usage"];
+        let words = |more: &[&'static str]| [&[browser], &options[..], more].concat();
+        let print = words(&["--print-to-pdf=/work/out/page.pdf", "file:///work/page.html"]);
+        project.under(&print, &[]).ran().code(0);
+        assert!(fs::read(project.path("out/page.pdf")).unwrap().starts_with(b"%PDF"));
+        project.under(&words(&["--dump-dom", "file:///work/page.html"]), &[]).ran().code(0).prints("made by 42");
+        let dump = |page: &str| [&words(&["--dump-dom"])[..], &[page]].concat().join(" ");
+        // A script from a service of the host, in a network that only root can make.
+        if is_root() {
+            let ran = project.networked(&served, "8081", &["sh", "-c", &dump("file:///work/fetches.html")], Some(&[]));
+            assert!(ran.code(0).stdout.contains(">before<"));
+            let own = format!("file://{}/fetches.html", project.scratch.text());
+            project.networked(&served, "8081", &["sh", "-c", &dump(&own)], None).code(0).prints(">made by another<");
+        }
+        // A file of the caller's.
+        let secret = dump(&format!("file://{}/secret", project.home.text()));
+        assert!(!project.sh(&secret).stdout.contains("a secret"));
+        project.bare(&secret).code(0).prints("a secret");
+        project.closed();
+    }
+    before.same();
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub(crate) const TYPED: u8 = b'~';
 /// What a round may take, besides the alarms of its attempts.
 const SETUP: Duration = Duration::from_secs(20);
 /// The longest that one attempt can take.
-const EACH: Duration = Duration::from_secs(11);
+const EACH: Duration = Duration::from_secs(31);
 /// How long what ends may take to end.
 const END: Duration = Duration::from_secs(15);
 

@@ -141,6 +141,7 @@ impl Canaries {
             handle: handle(&dir.join("secret"), &shared(token)[0]),
             dir,
             ids: Vec::new(),
+            too_many: 0,
             canary: facts,
             host,
             launcher: palisade_sys::process::getpid(),

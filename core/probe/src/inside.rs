@@ -13,7 +13,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 
 /// How long one attempt may take, in seconds; and one that makes many processes.
 const ALARM: u32 = 3;
-const LONG_ALARM: u32 = 10;
+const LONG_ALARM: u32 = 30;
 /// The message that there is nothing more to come.
 pub(crate) const OVER: &str = "over";
 /// A verdict in bytes is far shorter.

@@ -1,7 +1,7 @@
 //! The harness, from the first canary to the report.
 
 use crate::arm::{How, Round, round, typed};
-use crate::attempts::{PLANTED_CAPABLE, is_capable};
+use crate::attempts::{self, PLANTED_CAPABLE, is_capable};
 use crate::canaries::{self, Canaries};
 use crate::canary::HITS;
 use crate::catalogue::{NOT_IMPLEMENTED, Probe, matches, probes};
@@ -46,11 +46,14 @@ pub fn probe(request: Request<'_>) -> Result<Report, Trouble> {
     }
     // A wrong policy is shown with its line, before anything is laid out.
     drop(palisade.plan(policy, Workload::command(["true"]))?);
+    let tests: Vec<_> = palisade.resolve(policy)?.0.tests.into_iter().map(|test| test.value).collect();
+    let too_many = attempts::too_many(&tests);
     let program = own_program()?;
     let call = |error: palisade_sys::Error| Trouble::call("the signals could not be watched", &error);
     let ending = SignalFd::new(signal::ENDING).map_err(call)?;
     let before = Machine::now(&PathBuf::new());
-    let canaries = Canaries::lay()?;
+    let mut canaries = Canaries::lay()?;
+    canaries.scene.too_many = too_many;
     let ids: Vec<String> = chosen.iter().map(|probe| probe.id.to_owned()).collect();
     let settings = Machine::now(&canaries.scene.host.cgroups);
     let bare = judged(&canaries, |canaries| round(How::Bare, canaries, &ids, &program, &ending))?;

@@ -16,6 +16,8 @@ pub(crate) struct Scene {
     pub(crate) dir: PathBuf,
     /// The attempts to be made.
     pub(crate) ids: Vec<String>,
+    /// How many processes are more than the policy allows.
+    pub(crate) too_many: u64,
     pub(crate) canary: Canary,
     pub(crate) host: Host,
     /// The process that runs the harness.

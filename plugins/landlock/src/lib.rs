@@ -7,9 +7,9 @@
 //! **From which kernel.** 5.13 (ABI 1); later rights name their kernel in `rights`.
 //!
 //! **What it cannot stop.** stat, chdir, chmod, chown, setxattr, utime; UDP and other protocols (TCP only: "no network"
-//! is a network namespace); what is open already. A rule holds for an inode: a file that is replaced by rename loses
-//! it. A rule on /usr does not cover a separate bind of /usr/bin on /bin, because the kernel walks up through
-//! the mount point, not through the source.
+//! is a network namespace), and TCP by fast open, which neither connects nor binds; what is open already. A rule holds
+//! for an inode: a file that is replaced by rename loses it. A rule on /usr does not cover a separate bind of /usr/bin
+//! on /bin, because the kernel walks up through the mount point, not through the source.
 //!
 //! | file | holds |
 //! |---|---|

@@ -111,7 +111,9 @@ fn step(line: &Line, domain: &Rc<RefCell<Domain>>) -> Step {
             domain.borrow_mut().ports(access, &ports)?;
             Ok::<_, Error>(Evidence::default())
         })
-        .why("TCP only: for no network at all there is a network namespace"),
+        .why(
+            "connect and bind of TCP only: seccomp's @tcp-unseen denies ways around; no network is a network namespace",
+        ),
         What::Whole => Step::run(Stage::Seal, &line.words, |_| Ok::<_, Error>(Evidence::default()))
             .why("part of the domain as a whole, which is entered below"),
         What::Degraded(why) => Step::run(Stage::Seal, &line.words, move |_| Err::<String, _>(Error::host(why.clone())))

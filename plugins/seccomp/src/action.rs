@@ -63,6 +63,8 @@ impl Errno {
     pub(crate) const EPERM: Self = Self(1);
     pub(crate) const ENOSYS: Self = Self(38);
     pub(crate) const EPROTONOSUPPORT: Self = Self(93);
+    pub(crate) const ESOCKTNOSUPPORT: Self = Self(94);
+    pub(crate) const EOPNOTSUPP: Self = Self(95);
     pub(crate) const EAFNOSUPPORT: Self = Self(97);
 
     pub(crate) fn number(self) -> i32 {
@@ -152,6 +154,8 @@ mod tests {
             (Errno::EPERM, "EPERM"),
             (Errno::ENOSYS, "ENOSYS"),
             (Errno::EPROTONOSUPPORT, "EPROTONOSUPPORT"),
+            (Errno::ESOCKTNOSUPPORT, "ESOCKTNOSUPPORT"),
+            (Errno::EOPNOTSUPP, "EOPNOTSUPP"),
             (Errno::EAFNOSUPPORT, "EAFNOSUPPORT"),
         ] {
             assert_eq!(Errno::from_name(name), Some(errno));

@@ -43,7 +43,7 @@ pub(crate) use information::{EXTRA, SECRET};
 pub(crate) use network::interfaces;
 pub(crate) use privilege::{PLANTED_CAPABLE, is_capable, set_capability};
 pub(crate) use processes::survivors_name;
-pub(crate) use resources::crowd;
+pub(crate) use resources::{crowd, too_many};
 
 /// All of them, what takes resources last.
 pub(crate) const ALL: &[&[Probe]] = &[

@@ -1,7 +1,7 @@
 //! Reaching the host's network.
 
 use super::*;
-use palisade_sys::attempt::Arg::Int;
+use palisade_sys::attempt::Arg::{In, Int};
 use palisade_sys::channel::Channel;
 use palisade_sys::fd;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -12,6 +12,10 @@ table! {
         => |s| answers(IpAddr::V4(Ipv4Addr::LOCALHOST), s.canary.tcp, s);
     "nt-loopback-tcp6" High ["NET; LL4; SEC"] "reach a service of the host on ::1", "IPv6", "the service is the canary's"
         => |s| answers(IpAddr::V6(Ipv6Addr::LOCALHOST), s.canary.tcp6.ok_or(Errno::EAFNOSUPPORT)?, s);
+    "nt-fast-open" High ["NET; SEC; Landlock does not"] "reach a service of the host by sending without connecting", "sysctl net.ipv4.tcp_fastopen & 1", "the service is the canary's"
+        => fast_open;
+    "nt-mptcp" High ["NET; SEC; Landlock does not"] "reach a service of the host by multipath TCP", "CONFIG_MPTCP", "the service is the canary's"
+        => multipath;
     "nt-loopback-udp" High ["NET; SEC; Landlock does not"] "reach a service of the host by UDP", "", "the service is the canary's"
         => loopback_udp;
     "nt-raw-icmp" High ["CAP_NET_RAW; NET and USR; SEC"] "make a raw socket", "CAP_NET_RAW", "nothing is sent"
@@ -53,6 +57,36 @@ fn answers(address: IpAddr, port: u16, scene: &Scene) -> Tried {
     let mut said = [0; 64];
     let length = peer.read(&mut said)?;
     Ok(holds(&said[..length], &scene.token))
+}
+
+/// `sockaddr_in` of a port of 127.0.0.1.
+fn loopback(port: u16) -> [u8; 16] {
+    const AF_INET: u16 = 2;
+    let mut address = [0; 16];
+    address[..2].copy_from_slice(&AF_INET.to_ne_bytes());
+    address[2..4].copy_from_slice(&port.to_be_bytes());
+    address[4..8].copy_from_slice(&Ipv4Addr::LOCALHOST.octets());
+    address
+}
+
+/// Whether the canary says the token to who has got as far as it, by a stream of this protocol.
+fn stream(protocol: i64, scene: &Scene, reach: impl FnOnce(Arg<'_>, [Arg<'_>; 2]) -> Result<i64, Errno>) -> Tried {
+    let socket = number(attempt(Call::SOCKET, [Int(2), Int(1), Int(protocol)])?)?;
+    reach(Int(i64::from(socket)), [In(&loopback(scene.canary.tcp)), Int(16)])?;
+    // Where nobody answers, the alarm ends this.
+    Ok(holds(&fd::read_some(fd::borrow(socket)?, 64)?, &scene.token))
+}
+
+fn fast_open(scene: &Scene) -> Tried {
+    const MSG_FASTOPEN: i64 = 0x2000_0000;
+    stream(0, scene, |socket, [address, length]| {
+        attempt(Call::SENDTO, [socket, In(b""), Int(0), Int(MSG_FASTOPEN), address, length])
+    })
+}
+
+fn multipath(scene: &Scene) -> Tried {
+    const IPPROTO_MPTCP: i64 = 262;
+    stream(IPPROTO_MPTCP, scene, |socket, [address, length]| attempt(Call::CONNECT, [socket, address, length]))
 }
 
 fn loopback_udp(scene: &Scene) -> Tried {

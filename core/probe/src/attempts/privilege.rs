@@ -24,7 +24,7 @@ table! {
     "pv-capsets" High ["CAP"] "see whether any capability is held or could be", "", "it only reads"
         => capsets;
     "pv-setresuid0" High ["USR; CAP_SETUID"] "become uid 0", "CAP_SETUID", "only the attempt's own process"
-        => |_| gave(Call::SETRESUID, [Int(0), Int(0), Int(0)]);
+        => |_| { gave(Call::SETRESUID, [Int(0), Int(0), Int(0)])?; zero_is_root("uid_map") };
     "pv-setgroups" Medium ["USR; CAP_SETGID"] "change the list of groups", "CAP_SETGID", "only the attempt's own process"
         => |_| gave(Call::SETGROUPS, [Int(1), In(&0_u32.to_ne_bytes())]);
     "pv-supp-groups" High ["the launcher must drop groups"] "hold the group of root", "that the caller does", "it only reads"
@@ -113,7 +113,13 @@ fn capsets(_: &Scene) -> Tried {
 
 fn supp_groups(_: &Scene) -> Tried {
     let root = process::getgid() == 0 || ids::getgroups()?.contains(&0);
-    if root { Ok(true) } else { Err(Stop::denied("not one of its groups")) }
+    if root { zero_is_root("gid_map") } else { Err(Stop::denied("not one of its groups")) }
+}
+
+/// Whether id 0 inside is 0 outside, too: in a container it is private, and may be nobody there.
+fn zero_is_root(map: &str) -> Tried {
+    let map = text(format!("/proc/self/{map}"))?;
+    Ok(map.lines().any(|line| line.split_whitespace().take(2).eq(["0", "0"])))
 }
 
 /// Lines of `inside outside count`. A first user namespace maps everything to itself; then what counts is who one is.

@@ -1,6 +1,7 @@
 //! Taking more than one's share, with hard caps.
 
 use super::*;
+use palisade_runtime::model::policy::{Cap, Test};
 use palisade_sys::attempt::Arg::{In, Int};
 use palisade_sys::process::{self, Cloned, Target};
 use palisade_sys::{limits, signal};
@@ -15,12 +16,14 @@ table! {
         => |_| gave(Call::SCHED_SETSCHEDULER, [Int(0), Int(1), In(&1_u32.to_ne_bytes())]);
     "rs-pty" Medium ["MNT, a devpts of its own"] "see the host's terminals", "that there is one", "it only reads"
         => terminals;
-    "rs-fork" High ["pids of the cgroup; RLIMIT_NPROC"] "have 320 processes", "", "they sleep; all are ended at once"
+    "rs-fork" High ["pids of the cgroup; RLIMIT_NPROC"] "have more processes than the policy says, and 320 where it says nothing", "", "they sleep; all are ended at once"
         => many;
 }
 
 /// Beyond what a policy for one program allows; far below what a host has.
-const PROCESSES: usize = 320;
+const PROCESSES: u64 = 320;
+/// Where a policy allows more than this, so many are tried: a host is not filled up.
+const MOST: u64 = 20_000;
 const NAP: Duration = Duration::from_secs(8);
 
 fn mlock(_: &Scene) -> Tried {
@@ -40,8 +43,17 @@ fn terminals(scene: &Scene) -> Tried {
     seen(any && Some(inode("/dev/pts")?) == scene.host.terminals, "none of the host's")
 }
 
-fn many(_: &Scene) -> Tried {
-    crowd(PROCESSES)
+/// How many processes are too many under a policy that says this of itself: a build has more of them than a converter.
+pub(crate) fn too_many(tests: &[Test]) -> u64 {
+    let said = tests.iter().filter_map(|test| match test {
+        Test::Limit(Cap::Pids(limit)) => Some(limit.saturating_add(1)),
+        _ => None,
+    });
+    said.max().unwrap_or(0).clamp(PROCESSES, MOST)
+}
+
+fn many(scene: &Scene) -> Tried {
+    crowd(usize::try_from(scene.too_many).unwrap_or(usize::MAX))
 }
 
 /// Has so many processes besides those that there are; all of them are ended.
@@ -71,4 +83,19 @@ pub(crate) fn crowd(count: usize) -> Tried {
         process::waitid(Target::Pid(*child), false).ok();
     }
     failed.map_or(Ok(true), |error| Err(error.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_policy_says_that_it_allows_is_not_too_many() {
+        let limit = |number| Test::Limit(Cap::Pids(number));
+        assert_eq!(too_many(&[]), 320);
+        assert_eq!(too_many(&[limit(32)]), 320);
+        // The claims of the layers below may be narrower than what is in force.
+        assert_eq!(too_many(&[limit(256), limit(1024)]), 1025);
+        assert_eq!(too_many(&[limit(u64::MAX)]), MOST);
+    }
 }

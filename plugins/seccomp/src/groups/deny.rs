@@ -24,6 +24,13 @@ const AF_NETLINK: u64 = 16;
 /// The type in socket(2)'s second argument, below its flags, and `SOCK_RAW`.
 const SOCK_TYPE: u64 = 0xf;
 const SOCK_RAW: u64 = 3;
+/// Kinds of socket that are streams, or like them. TCP is 0 or its number.
+const SOCK_STREAM: u64 = 1;
+const SOCK_SEQPACKET: u64 = 5;
+const SOCK_DCCP: u64 = 6;
+const IPPROTO_TCP: u64 = 6;
+/// In the flags of sendto(2): connects if need be.
+const MSG_FASTOPEN: u64 = 0x2000_0000;
 /// ioctl(2) requests that put input into a terminal as if typed. The kernel compares their low 32 bits only.
 const TIOCSTI: u64 = 0x5412;
 const TIOCLINUX: u64 = 0x541C;
@@ -184,6 +191,23 @@ pub(super) const GROUPS: &[Group] = &[
         ],
     },
     Group {
+        name: "@tcp-unseen",
+        why: "TCP that no rule on ports sees: Landlock looks at connect and bind of TCP, not at fast open, which connects \
+              by sending, nor at MPTCP and SCTP",
+        members: &[
+            // What a kernel answers that has none of it: programs fall back to connect, and to TCP.
+            When("sendto", &[arg(3, AnySet(MSG_FASTOPEN))], Some(Errno::EOPNOTSUPP)),
+            When("sendmsg", &[arg(2, AnySet(MSG_FASTOPEN))], Some(Errno::EOPNOTSUPP)),
+            When("sendmmsg", &[arg(3, AnySet(MSG_FASTOPEN))], Some(Errno::EOPNOTSUPP)),
+            When("socket", &other_stream(AF_INET), Some(Errno::EPROTONOSUPPORT)),
+            When("socket", &other_stream(AF_INET6), Some(Errno::EPROTONOSUPPORT)),
+            When("socket", &of_kind(AF_INET, SOCK_SEQPACKET), Some(Errno::ESOCKTNOSUPPORT)),
+            When("socket", &of_kind(AF_INET6, SOCK_SEQPACKET), Some(Errno::ESOCKTNOSUPPORT)),
+            When("socket", &of_kind(AF_INET, SOCK_DCCP), Some(Errno::ESOCKTNOSUPPORT)),
+            When("socket", &of_kind(AF_INET6, SOCK_DCCP), Some(Errno::ESOCKTNOSUPPORT)),
+        ],
+    },
+    Group {
         name: "@tty-inject",
         why: "types into the caller's terminal, to be run by the caller's shell after the workload ended",
         members: &[When("ioctl", &[arg(1, Eq(TIOCSTI))], None), When("ioctl", &[arg(1, Eq(TIOCLINUX))], None)],
@@ -226,3 +250,14 @@ pub(super) const GROUPS: &[Group] = &[
 
 const EXOTIC_FAMILY: &[crate::rule::Arg] =
     &[arg(0, Ne(AF_UNIX)), arg(0, Ne(AF_INET)), arg(0, Ne(AF_INET6)), arg(0, Ne(AF_NETLINK))];
+
+/// A socket of this family and kind.
+const fn of_kind(family: u64, kind: u64) -> [crate::rule::Arg; 2] {
+    [arg(0, Eq(family)), arg(1, MaskedEq(SOCK_TYPE, kind))]
+}
+
+/// A stream of this family that is not TCP.
+const fn other_stream(family: u64) -> [crate::rule::Arg; 4] {
+    let [of_family, stream] = of_kind(family, SOCK_STREAM);
+    [of_family, stream, arg(2, Ne(0)), arg(2, Ne(IPPROTO_TCP))]
+}

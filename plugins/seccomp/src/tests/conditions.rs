@@ -13,7 +13,7 @@ use crate::table::{Clause, Table, Verdict};
 #[test]
 fn the_program_does_what_the_table_says_for_every_number() {
     let texts = [
-        "(deny: [Group(\"@default-deny\"), Group(\"@setuid-files\"), Group(\"@resources\")])",
+        "(deny: [Group(\"@default-deny\"), Group(\"@setuid-files\"), Group(\"@resources\"), Group(\"@tcp-unseen\")])",
         "(default: Errno(\"EPERM\"), allow: [Group(\"@launch\"), Group(\"@basic\"), Group(\"@io\")])",
         "(deny: [Call(\"acct\")], log: true)",
     ];

@@ -1,6 +1,8 @@
 //! What the groups make of the calls.
 
-use super::{ALLOW, EAFNOSUPPORT, ENOSYS, EPERM, EPROTONOSUPPORT, KILL, LOG, compile, filter};
+use super::{
+    ALLOW, EAFNOSUPPORT, ENOSYS, EOPNOTSUPP, EPERM, EPROTONOSUPPORT, ESOCKTNOSUPPORT, KILL, LOG, compile, filter,
+};
 use crate::calls::Arch;
 use crate::{groups, program};
 
@@ -121,6 +123,35 @@ fn setuid_files_by_their_mode() {
         ("openat2", &[], ENOSYS),
     ] {
         assert_eq!(compiled.call(name, args), expected, "{name}({args:?})");
+    }
+}
+
+#[test]
+fn tcp_that_landlock_does_not_see() {
+    let compiled = compile("(deny: [Group(\"@tcp-unseen\")])", Arch::X86_64);
+    let (fast_open, no_signal) = (0x2000_0000, 0x4000);
+    for (name, args, expected) in [
+        ("sendto", &[3, 0, 1, no_signal][..], ALLOW),
+        ("sendto", &[3, 0, 1, fast_open | no_signal], EOPNOTSUPP),
+        ("sendto", &[3, 0, 1, 0xffff_ffff_2000_0000], EOPNOTSUPP),
+        ("sendmsg", &[3, 0, no_signal], ALLOW),
+        ("sendmsg", &[3, 0, fast_open], EOPNOTSUPP),
+        ("sendmmsg", &[3, 0, 1, fast_open], EOPNOTSUPP),
+        // TCP by default and by its number; UDP, ICMP, UNIX and netlink are for others to close.
+        ("socket", &[2, 1, 0], ALLOW),
+        ("socket", &[10, 0x80801, 6], ALLOW),
+        ("socket", &[2, 2, 17], ALLOW),
+        ("socket", &[2, 2, 1], ALLOW),
+        ("socket", &[1, 5, 0], ALLOW),
+        ("socket", &[16, 3, 0], ALLOW),
+        // MPTCP, SCTP in both forms, DCCP.
+        ("socket", &[2, 1, 262], EPROTONOSUPPORT),
+        ("socket", &[10, 0x80801, 262], EPROTONOSUPPORT),
+        ("socket", &[2, 1, 132], EPROTONOSUPPORT),
+        ("socket", &[2, 5, 132], ESOCKTNOSUPPORT),
+        ("socket", &[10, 0x80806, 33], ESOCKTNOSUPPORT),
+    ] {
+        assert_eq!(compiled.call(name, args), expected, "{name}({args:x?})");
     }
 }
 

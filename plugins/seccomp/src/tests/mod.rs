@@ -27,6 +27,8 @@ const EPERM: u32 = 0x0005_0001;
 const ENOSYS: u32 = 0x0005_0026;
 const EAFNOSUPPORT: u32 = 0x0005_0061;
 const EPROTONOSUPPORT: u32 = 0x0005_005d;
+const ESOCKTNOSUPPORT: u32 = 0x0005_005e;
+const EOPNOTSUPP: u32 = 0x0005_005f;
 
 fn parse(text: &str) -> Result<Config, Diagnostic> {
     merge_layers(&[Fragment::policy(SourceId(0), text, 0)], &Vars::new())
