@@ -261,6 +261,9 @@ fn tool_chains_are_shown_without_credentials() {
             .code(0)
             .prints("secret");
         let plan = planned(&policy_, &home, who).code(0);
+        // A variable that names the home would show all of it.
+        let ran = sh(&policy_, "true").env("HOME", &home).env("RUSTUP_HOME", &home).who(who).ran();
+        ran.code(120).says("holds all of");
         let bin = format!("{home}/.cargo/bin");
         plan.prints("grants the tool chain Rust").prints(&bin).prints("/usr/bin/cc");
     }
@@ -337,6 +340,75 @@ fn a_repository_can_be_committed_to_and_not_told_what_to_run() {
             "git config core.fsmonitor ./evil && echo evil > .git/hooks/post-checkout && mv .git .old && mv .old .git",
         )
         .code(0);
+    }
+}
+
+/// A directory on the way to what is read-only, or masked, could be renamed, and another tree be made of its name.
+#[test]
+fn what_is_fixed_below_a_directory_to_write_keeps_its_name() {
+    let _alone = alone();
+    let before = Leftovers::now();
+    for who in everybody("held") {
+        let scratch = Scratch::new();
+        let work = format!("{}/work", scratch.text());
+        scratch.file("work/a/b/flows/deploy", "good\n");
+        scratch.file("work/a/file", "a\n");
+        give(scratch.path(), who);
+        let run = |entries: &str, script: &str| {
+            let entries = format!("Bind(from: \"{work}\", mode: ReadWrite), {entries}");
+            let policy = policy(&scratch, "user: AsNeeded", &entries);
+            sh(&policy, &format!("cd {work} && {script}")).who(who).ran()
+        };
+        let (flows, secret) = (format!("Bind(\"{work}/a/b/flows\")"), format!("Mask(\"{work}/a/b/flows/deploy\")"));
+        for (entry, script) in [
+            (&flows, "echo evil > a/b/flows/deploy"),
+            (&flows, "mv a c"),
+            (&flows, "mv a/b a/c"),
+            (&secret, "cat a/b/flows/deploy"),
+            (&secret, "mv a/b/flows a/b/other && mkdir a/b/flows && echo evil > a/b/flows/deploy"),
+        ] {
+            assert_ne!(run(entry, script).code, Some(0), "{entry} {script}");
+            assert_eq!(fs::read_to_string(format!("{work}/a/b/flows/deploy")).unwrap(), "good\n");
+        }
+        // All else is as it was.
+        run(&flows, "cat a/b/flows/deploy && mv a/file a/b/file && mv a/b/file a/file && mkdir d && mv d e && rmdir e")
+            .code(0)
+            .prints("good\n");
+        // The twin: without the entry all of it can be done.
+        let script = "cat a/b/flows/deploy && mv a c && mkdir -p a/b/flows && echo evil > a/b/flows/deploy && rm -r c";
+        run("Tmpfs(\"/t\")", script).code(0).prints("good\n");
+        assert_eq!(fs::read_to_string(format!("{work}/a/b/flows/deploy")).unwrap(), "evil\n");
+    }
+    before.same();
+}
+
+/// What overlayfs works in was removed by its name, which the workload could give to another directory.
+#[test]
+fn what_is_removed_after_an_overlay_is_what_was_made_for_it() {
+    let _alone = alone();
+    for who in everybody("overlay-work") {
+        let scratch = Scratch::new();
+        let lower = lower(&scratch, who);
+        let top = Top::new(&scratch);
+        let keep = top.0.join("keep");
+        fs::create_dir(&keep).unwrap();
+        give(&top.0, who);
+        let (from, to) = (top.0.display(), keep.display());
+        let entries = format!(
+            "Bind(from: \"{from}\", mode: ReadWrite), Overlay(lower: \"{}\", at: \"/w\", upper: Keep(\"{to}\"))",
+            lower.display()
+        );
+        let overlay = policy(&scratch, "user: AsNeeded", &entries);
+        if too_old(&overlay, who) {
+            continue;
+        }
+        let script = format!("cd {from} && mv keep.work x && mkdir keep.work && echo mine > keep.work/file");
+        sh(&overlay, &script).who(who).ran().says("keep.work");
+        assert_eq!(fs::read_to_string(top.0.join("keep.work/file")).unwrap(), "mine\n");
+        fs::remove_dir_all(top.0.join("keep.work")).unwrap();
+        // The twin: left alone, it is removed.
+        sh(&overlay, "echo more > /w/made").who(who).ran().code(0);
+        assert!(!top.0.join("keep.work").exists());
     }
 }
 

@@ -15,11 +15,10 @@ use palisade_sys::host::gained_privileges;
 use serde::Deserialize;
 
 use crate::entry::{Bind, known};
-use crate::error::Told;
 use crate::planner::Planner;
-use crate::source::find;
+use crate::source::{find, open_found};
 use crate::steps::Item;
-use crate::tree::{Backing, below};
+use crate::tree::{Backing, Kind, below};
 
 /// Whose tools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -93,10 +92,11 @@ impl Planner<'_> {
         Ok(source.join(below(&inside, at).unwrap_or_default()) == real)
     }
 
-    /// Adds a bind at its own path to a grant; nothing where it is missing, or shown already.
+    /// Adds a bind at its own path to a grant. The caller has seen it there: if it is gone, something removes it while
+    /// palisade starts, and a grant without what it protects would be wider than it says.
     fn grant(&mut self, item: &mut Item, path: &Path, write: bool, origin: Option<Origin>) -> Result<(), Error> {
         let from = path_of(path)?;
-        let (to, optional) = (from.clone(), true);
+        let (to, optional) = (from.clone(), false);
         let bind = Bind { from, to, write, optional, nosuid: true, nodev: true, noexec: false, recursive: true };
         let bound = self.bind(&bind, origin)?;
         item.ops.extend(bound.ops);
@@ -117,6 +117,7 @@ impl Planner<'_> {
         for (variable, below_home, parts) in language.places() {
             let default = self.home().map(|home| home.join(below_home));
             let Some(top) = from_environment(variable).or(default) else { continue };
+            self.part_of_home(variable, &top)?;
             looked.push(top.display().to_string());
             let all: Vec<PathBuf> =
                 if parts.is_empty() { vec![top] } else { parts.iter().map(|part| top.join(part)).collect() };
@@ -154,6 +155,16 @@ impl Planner<'_> {
             }
         };
         Ok(item)
+    }
+
+    /// Refuses a place of tools that holds the whole home, keys and all.
+    fn part_of_home(&self, variable: &str, top: &Path) -> Result<(), Error> {
+        let real = find(top).ok().flatten().map_or_else(|| top.to_owned(), |(real, _)| real);
+        let home = self.home().filter(|home| home.starts_with(top) || home.starts_with(&real));
+        home.map_or(Ok(()), |home| {
+            Err(Error::host(format!("{variable} is {}, which holds all of {}", top.display(), home.display()))
+                .help(format!("let {variable} name a directory that holds the tools and nothing else")))
+        })
     }
 
     /// As `shown`, of the file that a program's links end at.
@@ -212,6 +223,9 @@ impl Planner<'_> {
             _ => String::new(),
         };
         item.words = format!("grants the repository {repo} read-write, in it {} read-only{also}", fixed.join(", "));
+        let Some((git, Kind::Dir)) = find(&git)? else {
+            return Err(Error::host(format!("there is no {} any more", git.display())));
+        };
         let words = format!("looks for what sends git elsewhere in {}: {}", git.display(), ELSEWHERE.join(", "));
         let step = Step::new(Stage::Prepare, words, Elsewhere { git, dir: None, absent: Vec::new() })
             .why("what the workload makes of it is removed when it has ended, before anybody runs git there")
@@ -259,8 +273,7 @@ struct Elsewhere {
 
 impl Action for Elsewhere {
     fn apply(&mut self, _context: &mut Context<'_>) -> Result<Evidence, Error> {
-        let flags = fd::O_PATH | fd::O_DIRECTORY | fd::O_NOFOLLOW;
-        let dir = fd::open_path(&self.git, flags).told(|| format!("cannot open {}", self.git.display()))?;
+        let dir = open_found(&self.git, fd::O_DIRECTORY)?;
         let inside = fd::proc_fd_path(&dir);
         self.absent = ELSEWHERE.into_iter().filter(|name| fs::symlink_metadata(inside.join(name)).is_err()).collect();
         self.dir = Some(dir);

@@ -147,6 +147,9 @@ impl Planner<'_> {
         let target = self.tree.target(bind.to.as_str(), kind)?;
         let expected = vec![Expected::plain(&target.path, flags).with_more_below(recursive)];
         self.tree.mount(&target.path, Backing::Host(real.clone()));
+        if bind.write {
+            self.tree.writable(&target.path, flags);
+        }
         let slot = self.source(Source { path: real, flags, recursive, origin, checked: true });
         let why = if bind.write { "what is written there stays on the host" } else { "can be seen and not changed" };
         Ok(Item { words, why: why.to_owned(), ops: vec![Op::Bind { slot, target }], expected })
@@ -186,14 +189,14 @@ impl Planner<'_> {
     }
 
     fn mask(&mut self, path: &str) -> Result<Item, Error> {
-        let (path, kind) = self.tree.kind_of(path)?;
+        let target = self.tree.covered(path)?;
+        let path = &target.path;
         if path == "/" {
             return Err(Error::policy("a mask on / would hide the whole view"));
         }
-        let expected = vec![Expected::plain(&path, MASKED)];
-        let what = if kind == Kind::Dir { "an empty directory" } else { "a file that cannot be opened" };
+        let expected = vec![Expected::plain(path, MASKED)];
+        let what = if target.kind == Kind::Dir { "an empty directory" } else { "a file that cannot be opened" };
         let words = format!("masks {path} with {what}");
-        let target = crate::tree::Target { path, kind, make: false };
         self.tree.mount(&target.path, Backing::Kernel);
         let why = "hidden, and nothing is changed on the host".to_owned();
         Ok(Item { words, why, ops: vec![Op::Mask { target }], expected })
@@ -211,6 +214,9 @@ impl Filesystem {
             let flags = if self.readonly() { ROOT_FLAGS | MountFlags::RO } else { ROOT_FLAGS };
             let recursive = planner.reaches_below(&real)?;
             planner.tree = Tree::new(Backing::Host(real.clone()));
+            if !self.readonly() {
+                planner.tree.writable("/", flags);
+            }
             let expected = vec![Expected::plain("/", flags).with_more_below(recursive)];
             let slot = planner.source(Source { path: real, flags, recursive, origin: *origin, checked: true });
             let words = format!("takes {path} as the new root, {flags}");
@@ -269,6 +275,17 @@ fn uncovered(mut items: Vec<(Item, Option<Origin>)>) -> Vec<(Item, Option<Origin
     items
 }
 
+/// An entry with what it holds in place for itself.
+fn held(mut item: Item, dirs: &[(String, MountFlags)]) -> Item {
+    if dirs.is_empty() {
+        return item;
+    }
+    let names: Vec<&str> = dirs.iter().map(|(path, _)| path.as_str()).collect();
+    item.words += &format!("; {} cannot be renamed", names.join(", "));
+    item.expected.splice(0..0, dirs.iter().map(|(path, flags)| Expected::plain(path, *flags)));
+    item
+}
+
 impl Isolator for Filesystem {
     fn plan(&self, host: &Host) -> Result<Vec<Step>, Error> {
         let root = self.config.root.as_ref();
@@ -295,6 +312,7 @@ impl Isolator for Filesystem {
             // An error that names no place of its own is about this entry.
             let item =
                 planner.entry(entry).map_err(|error| Error { origin: error.origin.or(entry.origin), ..error })?;
+            let item = held(item, &planner.tree.take_held());
             planner.items.push((item, entry.origin));
         }
         if let Base::Empty(fs) = &base {

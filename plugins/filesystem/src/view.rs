@@ -1,7 +1,7 @@
 //! The view while it is built. The child fills it; the host keeps what it opened, and what it read back.
 
 use std::cell::{Ref, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
@@ -64,6 +64,8 @@ struct State {
     masked_file: Option<OwnedFd>,
     masked_dir: Option<OwnedFd>,
     umask: Option<u32>,
+    /// Directories that are mounts of their own so that they keep their names.
+    held: BTreeSet<String>,
 }
 
 impl View {
@@ -257,6 +259,7 @@ impl View {
     /// Attaches a mount at its place, which is made where the view may.
     pub(crate) fn attach(&self, tree: &OwnedFd, target: &Target) -> Result<(), Error> {
         let path = &target.path;
+        target.held.iter().try_for_each(|dir| self.hold(dir))?;
         let said = || format!("cannot mount on {path}");
         if target.make {
             let (parent, name) = self.parent(path)?;
@@ -272,6 +275,19 @@ impl View {
         // What was open there is covered now.
         self.state.borrow_mut().dirs.retain(|dir, _| below(dir, path).is_none());
         Ok(())
+    }
+
+    /// Makes a directory a mount of its own, as it is.
+    fn hold(&self, dir: &str) -> Result<(), Error> {
+        if !self.state.borrow_mut().held.insert(dir.to_owned()) {
+            return Ok(());
+        }
+        let flags = fd::O_PATH | fd::O_DIRECTORY | fd::O_NOFOLLOW;
+        let cover = |root: &Root| {
+            let place = root.open(dir, flags)?;
+            mount::move_mount_onto(mount::open_tree_fd(&place, true)?, &place)
+        };
+        self.with_root(cover).told(|| format!("cannot hold {dir} in its place"))
     }
 
     /// A mount of cgroup2 shows the root of the cgroup namespace and all below it. From the host's namespace it would
