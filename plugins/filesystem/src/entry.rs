@@ -25,6 +25,7 @@ pub(crate) enum Entry {
     Dir { path: AbsPath, mode: u32 },
     File { path: AbsPath, content: Text, mode: u32 },
     Mask(AbsPath),
+    Deny(AbsPath),
     Cgroup(AbsPath),
     Toolchain { language: Language, optional: bool },
     Git { repo: AbsPath, optional: bool },
@@ -112,6 +113,7 @@ enum Positional {
     Dir(AbsPath),
     File(AbsPath, Text),
     Mask(AbsPath),
+    Deny(AbsPath),
     Cgroup(AbsPath),
     Toolchain(Language),
     Git(AbsPath),
@@ -199,6 +201,9 @@ enum Named {
     Mask {
         path: AbsPath,
     },
+    Deny {
+        path: AbsPath,
+    },
     Cgroup {
         #[serde(default)]
         path: Option<AbsPath>,
@@ -282,6 +287,7 @@ impl From<Positional> for Entry {
             Positional::Dir(path) => Self::Dir { path, mode: 0o755 },
             Positional::File(path, content) => Self::File { path, content, mode: 0o644 },
             Positional::Mask(path) => Self::Mask(path),
+            Positional::Deny(path) => Self::Deny(path),
             Positional::Cgroup(path) => Self::Cgroup(path),
             Positional::Toolchain(language) => Self::Toolchain { language, optional: false },
             Positional::Git(repo) => Self::Git { repo, optional: false },
@@ -323,6 +329,7 @@ fn from_named<E: serde::de::Error>(named: Named) -> Result<Entry, E> {
         Named::Dir { path, mode } => Entry::Dir { path, mode: bits(mode, 0o755) },
         Named::File { path, content, mode } => Entry::File { path, content, mode: bits(mode, 0o644) },
         Named::Mask { path } => Entry::Mask(path),
+        Named::Deny { path } => Entry::Deny(path),
         Named::Toolchain { language, optional } => Entry::Toolchain { language, optional },
         Named::Git { repo, optional } => Entry::Git { repo, optional },
         Named::SshAgent { optional } => Entry::SshAgent { optional },
@@ -330,7 +337,7 @@ fn from_named<E: serde::de::Error>(named: Named) -> Result<Entry, E> {
     })
 }
 
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 15] = [
     "System",
     "Bind",
     "Tmpfs",
@@ -344,6 +351,7 @@ const NAMES: [&str; 14] = [
     "Dir",
     "File",
     "Mask",
+    "Deny",
     "Cgroup",
 ];
 
@@ -412,6 +420,7 @@ mod tests {
         assert_eq!(read("SshAgent"), read("SshAgent(optional: false)"));
         assert_eq!(read("Git(\"/r\")"), read("Git(repo: \"/r\")"));
         assert_eq!(read("Mask(\"/a\")"), Ok(Entry::Mask(path("/a"))));
+        assert_eq!(read("Deny(\"/a\")"), read("Deny(path: \"/a\")"));
         assert_eq!(read("Dir( // why\n \"/a\")"), Ok(Entry::Dir { path: path("/a"), mode: 0o755 }));
         assert_eq!(read("System"), Ok(Entry::System));
     }

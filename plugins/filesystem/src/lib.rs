@@ -22,6 +22,7 @@
 //! | `overlay` | copy-on-write over a tree of the host |
 //! | `planner` | entries become steps |
 //! | `system` | the host's system directories and the few files of /etc that programs need |
+//! | `deny` | names that the workload gets neither to see nor to make |
 //! | `kernel` | /proc, its masks, and /dev |
 //! | `view` | the view while it is built, in the child |
 //! | `steps` | the steps: open on the host, root, entries, pivot |
@@ -30,6 +31,7 @@
 #![forbid(unsafe_code)]
 
 mod config;
+mod deny;
 mod entry;
 mod error;
 mod form;

@@ -8,6 +8,7 @@ use palisade_sys::mount::MountFlags;
 use palisade_sys::procfs::Proc;
 
 use crate::config::{Config, Etc, Root};
+use crate::deny::{self, Stub};
 use crate::entry::{Bind, Entry, Tmpfs};
 use crate::error::Told;
 use crate::op::{Content, Expected, Fresh, Op};
@@ -67,6 +68,8 @@ pub(crate) struct Planner<'a> {
     pub(crate) bytes: usize,
     /// What is done on the host before.
     pub(crate) before: Vec<Step>,
+    /// Names that are kept from the workload.
+    pub(crate) stubs: Vec<Stub>,
     sources: Vec<Source>,
 }
 
@@ -90,6 +93,7 @@ impl Planner<'_> {
             Entry::Proc(proc) => return self.proc(proc),
             Entry::Dev(dev) => return self.dev(dev),
             Entry::Mask(path) => return self.mask(path.as_str()),
+            Entry::Deny(path) => return self.deny(path.as_str(), entry.origin),
             Entry::Cgroup(path) => return self.cgroup(path.as_str()),
             Entry::Symlink { target, at } => {
                 let path = self.symlink(at.as_str(), target.as_str(), &mut ops)?;
@@ -188,7 +192,7 @@ impl Planner<'_> {
         Ok(Item { words, why, ops: vec![Op::Fresh { fs, target }], expected })
     }
 
-    fn mask(&mut self, path: &str) -> Result<Item, Error> {
+    pub(crate) fn mask(&mut self, path: &str) -> Result<Item, Error> {
         let target = self.tree.covered(path)?;
         let path = &target.path;
         if path == "/" {
@@ -241,6 +245,7 @@ impl Filesystem {
         let view = Rc::new(View::new(base, planner.sources, freeze, host)?);
         let origin = self.config.root.as_ref().and_then(|root| root.origin);
         let mut steps = planner.before;
+        steps.extend(deny::step(planner.stubs));
         if !witnessed && count > 0 {
             steps.push(steps::open(&view, count).origin(origin));
         }
@@ -305,6 +310,7 @@ impl Isolator for Filesystem {
             items: Vec::new(),
             bytes: 0,
             before: Vec::new(),
+            stubs: Vec::new(),
             sources: Vec::new(),
         };
         let (base, root_item) = self.base(&mut planner)?;

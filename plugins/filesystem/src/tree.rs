@@ -1,6 +1,6 @@
 //! The view while it is planned. Pure, except that what lies in a directory of the host is looked up there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use palisade_abi::Error;
@@ -41,6 +41,17 @@ impl Target {
     }
 }
 
+/// What becomes of a name that the workload makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// It cannot.
+    Read,
+    /// It is on the host.
+    Write,
+    /// It lies in an overlay.
+    Apart,
+}
+
 /// The links of a kernel's patience (`MAXSYMLINKS`).
 const MOST_LINKS: usize = 40;
 
@@ -52,6 +63,8 @@ pub(crate) struct Tree {
     kinds: BTreeMap<String, Kind>,
     /// Directories of the host that the workload may write, with the flags of their mounts.
     writable: BTreeMap<String, MountFlags>,
+    /// Overlays.
+    apart: BTreeSet<String>,
     /// What was held in place and not told yet.
     held: Vec<(String, MountFlags)>,
 }
@@ -60,13 +73,28 @@ impl Tree {
     /// A view whose root is this.
     pub(crate) fn new(root: Backing) -> Self {
         let (links, kinds, writable) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { mounts: vec![("/".to_owned(), root)], links, kinds, writable, held: Vec::new() }
+        Self { mounts: vec![("/".to_owned(), root)], links, kinds, writable, apart: BTreeSet::new(), held: Vec::new() }
     }
 
     /// Says that something is mounted at a path from here on.
     pub(crate) fn mount(&mut self, path: &str, backing: Backing) {
         self.mounts.push((path.to_owned(), backing));
         self.writable.remove(path);
+        self.apart.remove(path);
+    }
+
+    /// Says that what is mounted at a path is an overlay.
+    pub(crate) fn apart(&mut self, path: &str) {
+        self.apart.insert(path.to_owned());
+    }
+
+    /// What becomes of a name that is made in the mount at a path.
+    pub(crate) fn access(&self, at: &str) -> Access {
+        match (self.apart.contains(at), self.writable.contains_key(at)) {
+            (true, _) => Access::Apart,
+            (false, true) => Access::Write,
+            (false, false) => Access::Read,
+        }
     }
 
     /// Says that what is mounted at a path is the host's, and that the workload may write it.
@@ -152,6 +180,13 @@ impl Tree {
         };
         let held = self.hold(&path);
         Ok(Target { path, kind, make, held })
+    }
+
+    /// A name that will be there for something to be mounted on it, and is the workload's no more.
+    pub(crate) fn denied(&mut self, path: &str) -> Target {
+        let held = self.hold(path);
+        self.mount(path, Backing::Kernel);
+        Target { held, ..Target::there(path.to_owned(), Kind::File) }
     }
 
     /// Finds out what a mask would cover.

@@ -133,6 +133,7 @@ fn the_last_file_of_a_name_counts() {
         items: Vec::new(),
         bytes: 0,
         before: Vec::new(),
+        stubs: Vec::new(),
         sources: Vec::new(),
     };
     for entry in &config.entries {
