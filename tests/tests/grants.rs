@@ -209,6 +209,96 @@ fn what_is_changed_in_an_overlay_can_be_kept() {
     before.same();
 }
 
+/// What `palisade changes` prints.
+fn changes(policy: &Path, who: Who) -> Ran {
+    Run::palisade(["changes", "--policy", policy.to_str().unwrap()]).who(who).ran()
+}
+
+#[test]
+fn what_was_kept_can_be_listed() {
+    let _alone = alone();
+    for who in everybody("changes") {
+        let scratch = Scratch::new();
+        let lower = lower(&scratch, who);
+        fs::create_dir_all(lower.join("full/in")).unwrap();
+        fs::write(lower.join("full/a"), "a\n").unwrap();
+        fs::write(lower.join("full/b"), "b\n").unwrap();
+        fs::write(lower.join("was a file"), "").unwrap();
+        give(&lower, who);
+        let top = Top::new(&scratch);
+        let keep = top.0.join("keep");
+        fs::create_dir(&keep).unwrap();
+        give(&top.0, who);
+        let entry = format!("Overlay(lower: \"{}\", at: \"/w\", upper: Keep(\"{}\"))", lower.display(), keep.display());
+        let overlay = policy(&scratch, "user: AsNeeded", &entry);
+        if too_old(&overlay, who) {
+            continue;
+        }
+        assert_eq!(changes(&overlay, who).code(0).stdout, "nothing that is kept was changed\n");
+        let script = "cd /w && echo new > old && rm dir/deep/file && mkdir -p made/in && echo x > made/in/file &&
+            rm -r full && mkdir full && echo A > full/a && rm 'was a file' && mkdir 'was a file' &&
+            touch \"$(printf 'two\\nlines')\"";
+        sh(&overlay, script).who(who).ran().code(0);
+        let listed = changes(&overlay, who).code(0).stdout;
+        let expected = "D /w/dir/deep/file\nC /w/full\nC /w/full/a\nD /w/full/b\nD /w/full/in\nA /w/made\nA /w/made/in\n\
+                        A /w/made/in/file\nC /w/old\nA /w/two\u{fffd}lines\nC /w/was a file\n";
+        assert_eq!(listed, expected);
+        let json = Run::palisade(["changes", "--json", "-p", overlay.to_str().unwrap()]).who(who).ran().code(0).stdout;
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let of = |path: &str| json["changes"].as_array().unwrap().iter().find(|one| one["path"] == path).cloned();
+        let gone = of("/w/full/b").unwrap();
+        assert_eq!((gone["change"].as_str(), gone["plugin"].as_str()), (Some("removed"), Some("filesystem")));
+        assert_eq!(gone["tree"], lower.to_str().unwrap());
+        assert_eq!(of("/w/two\nlines").unwrap()["change"], "added");
+        // The twin: what is discarded leaves nothing to be listed.
+        let entry = format!("Overlay(lower: \"{}\", at: \"/w\")", lower.display());
+        let discarded = policy(&scratch, "user: AsNeeded", &entry);
+        sh(&discarded, "echo new > /w/old").who(who).ran().code(0);
+        assert_eq!(changes(&discarded, who).code(0).stdout, "nothing that is kept was changed\n");
+    }
+}
+
+/// A directory that was renamed names its old place, where the kernel is set up to let it be renamed at all.
+#[test]
+fn what_was_moved_is_listed_with_its_old_name() {
+    let _alone = alone();
+    for who in everybody("changes-moved") {
+        let scratch = Scratch::new();
+        let lower = lower(&scratch, who);
+        let top = Top::new(&scratch);
+        let keep = top.0.join("keep");
+        fs::create_dir_all(keep.join("other/deep")).unwrap();
+        fs::write(keep.join("other/deep/file"), "changed\n").unwrap();
+        give(&top.0, who);
+        let name = if who == Who::Root { "trusted.overlay.redirect" } else { "user.overlay.redirect" };
+        let set = |value: &str| {
+            let script = "import os, sys; os.setxattr(sys.argv[1], sys.argv[2], sys.argv[3].encode())";
+            let other = keep.join("other");
+            Run::bare(["/usr/bin/python3", "-c", script, other.to_str().unwrap(), name, value]).ran()
+        };
+        if set("dir").code != Some(0) {
+            // KERNEL(6.6): tmpfs has no attributes of users.
+            assert!(who == Who::User && kernel() < (6, 6), "{name} cannot be set");
+            continue;
+        }
+        let entry = format!("Overlay(lower: \"{}\", at: \"/w\", upper: Keep(\"{}\"))", lower.display(), keep.display());
+        let overlay = policy(&scratch, "user: AsNeeded", &entry);
+        let expected = "A /w/other (was /w/dir)\nC /w/other/deep/file\n";
+        assert_eq!(changes(&overlay, who).code(0).stdout, expected);
+        set("/dir").code(0);
+        assert_eq!(changes(&overlay, who).code(0).stdout, expected);
+        // One that leads out of the tree is nobody's that the kernel wrote it for.
+        set("/../../etc").code(0);
+        changes(&overlay, who).code(120).says("no place in its tree");
+        // The twin: without it the directory is new, and so is all that is in it.
+        set("").code(0);
+        let script = "import os, sys; os.removexattr(sys.argv[1], sys.argv[2])";
+        Run::bare(["/usr/bin/python3", "-c", script, keep.join("other").to_str().unwrap(), name]).ran().code(0);
+        let expected = "A /w/other\nA /w/other/deep\nA /w/other/deep/file\n";
+        assert_eq!(changes(&overlay, who).code(0).stdout, expected);
+    }
+}
+
 /// A home with tools and with what must stay there.
 fn home(scratch: &Scratch) -> String {
     for (name, content) in [

@@ -36,7 +36,7 @@ pub use palisade_model::stage::Stage;
 pub use palisade_model::units;
 pub use sdk::{Action, Context, Evidence, Host, Isolator, Plugin, Step};
 pub use serde;
-pub use told::{Finding, Finish, Hit, Left, Support};
+pub use told::{Change, Changed, Finding, Finish, Hit, Left, Support};
 
 #[doc(hidden)]
 pub use abi_stable;

@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::seam::RawContext;
-use crate::told::{Finding, Finish, Left};
+use crate::told::{Change, Finding, Finish, Left};
 use palisade_model::diag::Origin;
 use palisade_model::layer::Layered;
 use palisade_model::plan::Demand;
@@ -55,6 +55,15 @@ pub trait Isolator {
     /// Ends the launch: a watcher that fails no longer watches.
     fn ready(&mut self, _fd: i32) -> Result<(), Error> {
         Ok(())
+    }
+
+    /// Says what runs that are over changed in trees of the host, where that was kept beside them. Nothing is launched.
+    /// `palisade changes` asks. Since seam 1.1.
+    ///
+    /// # Errors
+    /// The host could not be looked at.
+    fn changes(&self) -> Result<Vec<Change>, Error> {
+        Ok(Vec::new())
     }
 
     /// Says what was used so far, while the workload runs: counters, and what is only true now. Asked a few times a

@@ -19,6 +19,7 @@
 //! | `source` | what is bound: found, and no link of a stranger followed |
 //! | `op` | one thing to do, and what must then be seen |
 //! | `grants` | tool chains, repositories and the SSH agent, as this host has them |
+//! | `changes` | what the upper layer of an overlay says of its tree |
 //! | `overlay` | copy-on-write over a tree of the host |
 //! | `planner` | entries become steps |
 //! | `system` | the host's system directories and the few files of /etc that programs need |
@@ -31,6 +32,7 @@
 #![forbid(unsafe_code)]
 
 mod config;
+mod changes;
 mod deny;
 mod entry;
 mod error;
@@ -59,8 +61,8 @@ impl Plugin for Filesystem {
         probe::probe(host)
     }
 
-    fn configure(config: config::Config, _host: &Host) -> Result<Box<dyn Isolator>, Error> {
-        Ok(Box::new(planner::Filesystem::new(config)?))
+    fn configure(config: config::Config, host: &Host) -> Result<Box<dyn Isolator>, Error> {
+        Ok(Box::new(planner::Filesystem::new(config, host)?))
     }
 }
 

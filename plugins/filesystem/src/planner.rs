@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::rc::Rc;
 
-use palisade_abi::{At, Error, Host, Isolator, Origin, Step};
+use palisade_abi::{At, Change, Error, Host, Isolator, Origin, Step};
 use palisade_sys::mount::MountFlags;
 use palisade_sys::procfs::Proc;
 
+use crate::changes::{self, Attributes};
 use crate::config::{Config, Etc, Root};
 use crate::deny::{self, Stub};
 use crate::entry::{Bind, Entry, Tmpfs};
@@ -27,12 +28,14 @@ pub(crate) const ROOT_FLAGS: MountFlags = MountFlags::NOSUID.with(MountFlags::NO
 pub(crate) struct Filesystem {
     config: Config,
 }
+    /// How overlays that are kept remember what plain files cannot say.
+    attributes: Attributes,
 
 impl Filesystem {
     /// Checks what can be checked without the host.
-    pub(crate) fn new(config: Config) -> Result<Self, Error> {
-        let host = config.root.as_ref().is_some_and(|root| root.value == Root::Host);
-        if let Some(entry) = config.entries.first().filter(|_| host) {
+    pub(crate) fn new(config: Config, host: &Host) -> Result<Self, Error> {
+        let given = config.root.as_ref().is_some_and(|root| root.value == Root::Host);
+        if let Some(entry) = config.entries.first().filter(|_| given) {
             return Err(Error::policy("with root: Host nothing is built, so an entry has no place")
                 .at(entry.origin)
                 .help("write root: Empty, or remove the entries"));
@@ -44,7 +47,7 @@ impl Filesystem {
                 .at(origin)
                 .help("give a limit above 0, or remove the line"));
         }
-        Ok(Self { config })
+        Ok(Self { config, attributes: Attributes::of(host.has_capability(CAP_SYS_ADMIN)) })
     }
 
     fn is_empty(&self) -> bool {
@@ -336,3 +339,13 @@ impl Isolator for Filesystem {
 
 #[cfg(test)]
 mod tests;
+
+    fn changes(&self) -> Result<Vec<Change>, Error> {
+        let mut all = Vec::new();
+        for entry in &self.config.entries {
+            if let Entry::Overlay(overlay) = &entry.value {
+                all.extend(changes::list(overlay, self.attributes).map_err(|error| error.at(entry.origin))?);
+            }
+        }
+        Ok(all)
+    }
