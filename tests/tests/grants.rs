@@ -209,6 +209,62 @@ fn what_is_changed_in_an_overlay_can_be_kept() {
     before.same();
 }
 
+/// A workload whose id owns nothing works in somebody's directory as if it were the owner.
+#[test]
+fn a_directory_can_be_shown_as_the_workloads_own() {
+    let _alone = alone();
+    if !is_root() {
+        return palisade_tests::skip("idmap:root", "ids of mounts are for root to map");
+    }
+    let before = Leftovers::now();
+    let scratch = Scratch::new();
+    let top = Top::new(&scratch);
+    let work = top.0.join("work");
+    fs::create_dir_all(work.join("sub")).unwrap();
+    fs::write(work.join("sub/file"), "old\n").unwrap();
+    give(&top.0, Who::User);
+    fs::write(work.join("others"), "of root\n").unwrap();
+    fs::set_permissions(work.join("others"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::set_permissions(&work, fs::Permissions::from_mode(0o700)).unwrap();
+    let bind = |more: &str| {
+        let entry = format!("Bind(from: \"{}\", to: \"/w\", mode: ReadWrite{more})", work.display());
+        policy(&scratch, "user: New", &entry)
+    };
+    let (plain, mapped) = (bind(""), bind(", idmap: Owner"));
+    let script = "cd /w && cat sub/file && echo new > sub/file && echo made > made && stat -c %u sub/file made";
+    assert_ne!(sh(&plain, script).ran().code, Some(0));
+    let on_tmpfs = top.0.starts_with("/dev/shm");
+    if kernel() < (5, 12) {
+        sh(&mapped, script).ran().code(120).says("needs Linux 5.12");
+        return;
+    }
+    if on_tmpfs && kernel() < (6, 3) {
+        sh(&mapped, script).ran().code(121).says("file system of type tmpfs");
+        return;
+    }
+    sh(&mapped, script).ran().code(0).prints("old\n1000\n1000\n");
+    // What is not the owner's is no more the workload's than before.
+    assert_ne!(sh(&mapped, "cat /w/others").ran().code, Some(0));
+    assert_ne!(sh(&mapped, "chown 0 /w/made").ran().code, Some(0));
+    let owner = |name: &str| {
+        use std::os::unix::fs::MetadataExt as _;
+        let facts = fs::metadata(work.join(name)).unwrap();
+        (facts.uid(), facts.gid())
+    };
+    assert_eq!([owner("made"), owner("sub/file")], [(USER, USER); 2]);
+    assert_eq!(fs::read_to_string(work.join("made")).unwrap(), "made\n");
+    // Nobody else can, and root's own directory is not given away.
+    let ran = sh(&mapped, "true").who(Who::User).ran();
+    ran.code(120).says("only root can map").says("policy");
+    give(&work, Who::Root);
+    sh(&mapped, "true").ran().code(118).says("would make files of root");
+    // A file system that cannot is named.
+    let entry = "Bind(from: \"/sys/kernel\", to: \"/w\", recursive: false, idmap: Owner)";
+    let ran = sh(&policy(&scratch, "user: New", entry), "true").ran();
+    ran.code(121).says("file system of type sysfs").says("policy").says("EINVAL");
+    before.same();
+}
+
 /// What `palisade changes` prints.
 fn changes(policy: &Path, who: Who) -> Ran {
     Run::palisade(["changes", "--policy", policy.to_str().unwrap()]).who(who).ran()

@@ -43,6 +43,8 @@ pub(crate) struct Bind {
     pub(crate) nodev: bool,
     pub(crate) noexec: bool,
     pub(crate) recursive: bool,
+    /// The workload is shown as the owner of what belongs to the owner of the source.
+    pub(crate) as_owner: bool,
 }
 
 /// An empty file system in memory.
@@ -84,6 +86,13 @@ enum Access {
     #[default]
     ReadOnly,
     ReadWrite,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+enum Idmap {
+    #[default]
+    None,
+    Owner,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -138,6 +147,8 @@ enum Named {
         noexec: bool,
         #[serde(default = "yes")]
         recursive: bool,
+        #[serde(default)]
+        idmap: Idmap,
     },
     Tmpfs {
         path: AbsPath,
@@ -243,8 +254,8 @@ fn bits(mode: Option<Mode>, default: u32) -> u32 {
 impl Entry {
     fn bind(from: AbsPath) -> Self {
         let to = from.clone();
-        let (write, optional, noexec) = (false, false, false);
-        Self::Bind(Bind { from, to, write, optional, nosuid: true, nodev: true, noexec, recursive: true })
+        let (write, optional, noexec, as_owner) = (false, false, false, false);
+        Self::Bind(Bind { from, to, write, optional, nosuid: true, nodev: true, noexec, recursive: true, as_owner })
     }
 
     fn tmpfs(path: AbsPath) -> Self {
@@ -297,10 +308,10 @@ impl From<Positional> for Entry {
 
 fn from_named<E: serde::de::Error>(named: Named) -> Result<Entry, E> {
     Ok(match named {
-        Named::Bind { from, to, mode, optional, nosuid, nodev, noexec, recursive } => {
+        Named::Bind { from, to, mode, optional, nosuid, nodev, noexec, recursive, idmap } => {
             let to = to.unwrap_or_else(|| from.clone());
-            let write = mode == Access::ReadWrite;
-            Entry::Bind(Bind { from, to, write, optional, nosuid, nodev, noexec, recursive })
+            let (write, as_owner) = (mode == Access::ReadWrite, idmap == Idmap::Owner);
+            Entry::Bind(Bind { from, to, write, optional, nosuid, nodev, noexec, recursive, as_owner })
         }
         Named::Tmpfs { path, size, inodes, mode, noexec } => {
             // To tmpfs 0 means no limit.

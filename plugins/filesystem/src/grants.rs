@@ -97,7 +97,17 @@ impl Planner<'_> {
     fn grant(&mut self, item: &mut Item, path: &Path, write: bool, origin: Option<Origin>) -> Result<(), Error> {
         let from = path_of(path)?;
         let (to, optional) = (from.clone(), false);
-        let bind = Bind { from, to, write, optional, nosuid: true, nodev: true, noexec: false, recursive: true };
+        let bind = Bind {
+            from,
+            to,
+            write,
+            optional,
+            nosuid: true,
+            nodev: true,
+            noexec: false,
+            recursive: true,
+            as_owner: false,
+        };
         let bound = self.bind(&bind, origin)?;
         item.ops.extend(bound.ops);
         item.expected.extend(bound.expected);

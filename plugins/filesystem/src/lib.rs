@@ -23,6 +23,7 @@
 //! | `overlay` | copy-on-write over a tree of the host |
 //! | `planner` | entries become steps |
 //! | `system` | the host's system directories and the few files of /etc that programs need |
+//! | `idmap` | binds whose owner is shown as the workload |
 //! | `deny` | names that the workload gets neither to see nor to make |
 //! | `kernel` | /proc, its masks, and /dev |
 //! | `view` | the view while it is built, in the child |
@@ -31,13 +32,14 @@
 //! | `probe` | what this host offers |
 #![forbid(unsafe_code)]
 
-mod config;
 mod changes;
+mod config;
 mod deny;
 mod entry;
 mod error;
 mod form;
 mod grants;
+mod idmap;
 mod kernel;
 mod mounts;
 mod op;

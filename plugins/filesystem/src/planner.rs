@@ -12,6 +12,7 @@ use crate::config::{Config, Etc, Root};
 use crate::deny::{self, Stub};
 use crate::entry::{Bind, Entry, Tmpfs};
 use crate::error::Told;
+use crate::idmap::{self, Mapped};
 use crate::op::{Content, Expected, Fresh, Op};
 use crate::source::{Source, find};
 use crate::steps::{self, Doing, Item};
@@ -27,9 +28,9 @@ pub(crate) const ROOT_FLAGS: MountFlags = MountFlags::NOSUID.with(MountFlags::NO
 /// The plugin, configured.
 pub(crate) struct Filesystem {
     config: Config,
-}
     /// How overlays that are kept remember what plain files cannot say.
     attributes: Attributes,
+}
 
 impl Filesystem {
     /// Checks what can be checked without the host.
@@ -73,6 +74,8 @@ pub(crate) struct Planner<'a> {
     pub(crate) before: Vec<Step>,
     /// Names that are kept from the workload.
     pub(crate) stubs: Vec<Stub>,
+    /// Binds whose owner is shown as the workload.
+    mapped: Vec<Mapped>,
     sources: Vec<Source>,
 }
 
@@ -151,13 +154,18 @@ impl Planner<'_> {
                 .help("make it, or write Bind(from: ..., optional: true)"));
         };
         let recursive = bind.recursive && self.reaches_below(&real)?;
+        let owner = if bind.as_owner { Some(self.owner_of(&real, bind.write)?) } else { None };
         let target = self.tree.target(bind.to.as_str(), kind)?;
-        let expected = vec![Expected::plain(&target.path, flags).with_more_below(recursive)];
+        let plain = Expected::plain(&target.path, flags).with_more_below(recursive);
+        let expected = vec![Expected { idmapped: owner.is_some(), ..plain }];
         self.tree.mount(&target.path, Backing::Host(real.clone()));
         if bind.write {
             self.tree.writable(&target.path, flags);
         }
+        let path = real.clone();
         let slot = self.source(Source { path: real, flags, recursive, origin, checked: true });
+        let words = owner.iter().fold(words, |words, owner| format!("{words}, {owner} shown as the workload"));
+        self.mapped.extend(owner.map(|owner| Mapped { slot, path, owner, origin }));
         let why = if bind.write { "what is written there stays on the host" } else { "can be seen and not changed" };
         Ok(Item { words, why: why.to_owned(), ops: vec![Op::Bind { slot, target }], expected })
     }
@@ -252,6 +260,7 @@ impl Filesystem {
         if !witnessed && count > 0 {
             steps.push(steps::open(&view, count).origin(origin));
         }
+        steps.extend(planner.mapped.into_iter().map(|mapped| idmap::step(mapped, &view, host)));
         steps.push(steps::build(&view, Doing::Root, root, witnessed).origin(origin));
         for (mut item, origin) in items {
             let ops = std::mem::take(&mut item.ops);
@@ -314,6 +323,7 @@ impl Isolator for Filesystem {
             bytes: 0,
             before: Vec::new(),
             stubs: Vec::new(),
+            mapped: Vec::new(),
             sources: Vec::new(),
         };
         let (base, root_item) = self.base(&mut planner)?;
@@ -335,10 +345,6 @@ impl Isolator for Filesystem {
         }
         self.steps(planner, base, root_item)
     }
-}
-
-#[cfg(test)]
-mod tests;
 
     fn changes(&self) -> Result<Vec<Change>, Error> {
         let mut all = Vec::new();
@@ -349,3 +355,7 @@ mod tests;
         }
         Ok(all)
     }
+}
+
+#[cfg(test)]
+mod tests;

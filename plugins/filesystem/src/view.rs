@@ -101,6 +101,16 @@ impl View {
         self.state.borrow_mut().slots.clear();
     }
 
+    /// Has what was opened show the ids of its files through the map of a user namespace.
+    pub(crate) fn map_ids(&self, slot: usize, user: &OwnedFd) -> Result<(), Error> {
+        let state = self.state.borrow();
+        let (Some(Some(tree)), Some(source)) = (state.slots.get(slot), self.sources.get(slot)) else {
+            return Err(Error::setup("it is not open on the host"));
+        };
+        mount::set_idmap(tree, source.recursive, user)
+            .told(|| format!("the ids of {} cannot be mapped", source.path.display()))
+    }
+
     /// Whether attributes are set before a mount is attached.
     pub(crate) fn early(&self) -> bool {
         self.early

@@ -134,6 +134,7 @@ fn the_last_file_of_a_name_counts() {
         bytes: 0,
         before: Vec::new(),
         stubs: Vec::new(),
+        mapped: Vec::new(),
         sources: Vec::new(),
     };
     for entry in &config.entries {
