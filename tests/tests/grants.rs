@@ -265,6 +265,90 @@ fn a_directory_can_be_shown_as_the_workloads_own() {
     before.same();
 }
 
+/// A /dev with what are no nodes of a GPU in the places of one, in a mount namespace that ends with the command. $1 has
+/// room for it.
+const NO_GPU: &str = r#"
+set -e
+mount -t tmpfs -o mode=755 tmpfs "$1"
+for node in "null 3" "zero 5" "full 7" "random 8" "urandom 9"; do mknod -m 666 "$1/${node% *}" c 1 "${node#* }"; done
+mknod -m 666 "$1/tty" c 5 0
+mkdir "$1/dri"
+eval "$2"
+mount --bind "$1" /dev
+shift 2
+exec "$@"
+"#;
+
+/// Asks a node which driver it is of: DRM_IOCTL_VERSION.
+const DRIVER: &str = "import fcntl, os, struct, sys, ctypes
+name = ctypes.create_string_buffer(64)
+ask = struct.pack('iiiiQQQQQQ', 0, 0, 0, 0, 63, ctypes.addressof(name), 0, 0, 0, 0)
+fcntl.ioctl(os.open(sys.argv[1], os.O_RDWR), 0xc0406400, bytearray(ask))
+print('driver', name.value.decode())";
+
+#[test]
+fn what_lies_in_the_place_of_a_gpu_and_is_none_is_refused() {
+    let _alone = alone();
+    if !is_root() {
+        return palisade_tests::skip("gpu:root", "a /dev with such nodes is for root to make");
+    }
+    let before = Leftovers::now();
+    let scratch = Scratch::new();
+    let dev = scratch.path().join("dev");
+    fs::create_dir(&dev).unwrap();
+    let with = |made: &str, entry: &str| {
+        let policy = policy(&scratch, "user: AsNeeded", &entry.replace("Gpu", "Tmpfs(\"/t\"), Gpu"));
+        let words =
+            ["unshare", "-m", "--propagation", "private", "sh", "-c", NO_GPU, "sh", dev.to_str().unwrap(), made];
+        // Neither terminals nor memory are in that /dev.
+        sh(&policy, "true").behind(&words).ran()
+    };
+    // The disk of this host, its memory, a file, a link to one.
+    for made in
+        ["mknod $1/dri/card0 b 254 0", "mknod $1/dri/renderD128 c 1 1", "echo > $1/kfd", "ln -s /dev/null $1/nvidia0"]
+    {
+        for entry in ["Gpu", "Gpu(optional: true)"] {
+            with(made, entry).code(120).says("is no device of the driver").says("policy");
+        }
+    }
+    // The twin: what has another name is not looked at.
+    with("mknod $1/dri/other c 1 1", "Gpu").code(120).says("there is no GPU").says("optional: true");
+    with("mknod $1/dri/other c 1 1", "Gpu(optional: true)").code(0);
+    before.same();
+}
+
+/// Where there is none, `insmod vgem.ko` makes one of no hardware.
+#[test]
+fn a_gpu_is_its_nodes_and_what_the_kernel_says_of_them() {
+    let _alone = alone();
+    let nodes = fs::read_dir("/dev/dri").into_iter().flatten().flatten().map(|entry| entry.path());
+    let node = nodes.filter(|path| path.to_str().is_some_and(|path| path.contains("renderD"))).min();
+    let Some(node) = node.and_then(|path| path.to_str().map(str::to_owned)).filter(|_| is_root()) else {
+        return palisade_tests::skip("gpu", "there is none that root can open");
+    };
+    let scratch = Scratch::new();
+    let ask = |entry: &str| {
+        let policy = policy(&scratch, "user: AsNeeded", entry);
+        let script =
+            format!("/usr/bin/python3 -c \"$0\" {node} && ls /dev/dri && cat /sys/dev/char/226:*/uevent; touch /dev/x");
+        Run::under(&policy, ["sh", "-c", &script, DRIVER]).ran()
+    };
+    let bare = Run::bare(["/usr/bin/python3", "-c", DRIVER, &node]).ran().code(0);
+    for entry in ["Gpu", "Tmpfs(\"/t\"), Gpu(optional: true)"] {
+        let ran = ask(entry);
+        assert!(
+            ran.stdout.starts_with(&bare.stdout) && ran.stdout.contains("DEVNAME=dri/"),
+            "{}{}",
+            ran.stdout,
+            ran.stderr
+        );
+        assert!(ran.stderr.contains("/dev/x"), "{}", ran.stderr);
+    }
+    // The twin: without the entry it is not there.
+    let ran = ask("Tmpfs(\"/t\")");
+    assert!(!ran.stdout.contains("driver") && ran.stderr.contains("No such file"), "{}{}", ran.stdout, ran.stderr);
+}
+
 /// What `palisade changes` prints.
 fn changes(policy: &Path, who: Who) -> Ran {
     Run::palisade(["changes", "--policy", policy.to_str().unwrap()]).who(who).ran()

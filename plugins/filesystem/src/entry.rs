@@ -30,6 +30,7 @@ pub(crate) enum Entry {
     Toolchain { language: Language, optional: bool },
     Git { repo: AbsPath, optional: bool },
     SshAgent { optional: bool },
+    Gpu { optional: bool },
 }
 
 /// A file or directory of the host.
@@ -109,6 +110,7 @@ enum Bare {
     Dev,
     Cgroup,
     SshAgent,
+    Gpu,
 }
 
 #[derive(Deserialize)]
@@ -232,6 +234,9 @@ enum Named {
     SshAgent {
         optional: bool,
     },
+    Gpu {
+        optional: bool,
+    },
 }
 
 fn yes() -> bool {
@@ -282,6 +287,7 @@ fn from_bare<E: serde::de::Error>(bare: &Bare) -> Result<Entry, E> {
         Bare::Proc => Entry::proc(known("/proc")?),
         Bare::Dev => Entry::dev(known("/dev")?),
         Bare::SshAgent => Entry::SshAgent { optional: false },
+        Bare::Gpu => Entry::Gpu { optional: false },
         Bare::Cgroup => Entry::Cgroup(known("/sys/fs/cgroup")?),
     })
 }
@@ -344,11 +350,12 @@ fn from_named<E: serde::de::Error>(named: Named) -> Result<Entry, E> {
         Named::Toolchain { language, optional } => Entry::Toolchain { language, optional },
         Named::Git { repo, optional } => Entry::Git { repo, optional },
         Named::SshAgent { optional } => Entry::SshAgent { optional },
+        Named::Gpu { optional } => Entry::Gpu { optional },
         Named::Cgroup { path } => Entry::Cgroup(path.map_or_else(|| known("/sys/fs/cgroup"), Ok)?),
     })
 }
 
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 16] = [
     "System",
     "Bind",
     "Tmpfs",
@@ -356,6 +363,7 @@ const NAMES: [&str; 15] = [
     "Toolchain",
     "Git",
     "SshAgent",
+    "Gpu",
     "Proc",
     "Dev",
     "Symlink",
@@ -377,7 +385,7 @@ impl<'de> Deserialize<'de> for Entry {
         // Read through `At`, so that an error inside keeps its own line and column.
         let mut inner = ron::Deserializer::from_str_with_options(text, &options).map_err(D::Error::custom)?;
         match (form, name) {
-            (Form::Bare, "System" | "Proc" | "Dev" | "Cgroup" | "SshAgent") => {
+            (Form::Bare, "System" | "Proc" | "Dev" | "Cgroup" | "SshAgent" | "Gpu") => {
                 from_bare(&At::<Bare>::deserialize(&mut inner).map_err(D::Error::custom)?.value)
             }
             (_, "System") => Err(D::Error::custom("`System` takes nothing in parentheses")),
@@ -429,6 +437,7 @@ mod tests {
         );
         assert_eq!(read("Toolchain( /* tools */ Rust )"), read("Toolchain(language: Rust, optional: false)"));
         assert_eq!(read("SshAgent"), read("SshAgent(optional: false)"));
+        assert_eq!(read("Gpu"), read("Gpu(optional: false)"));
         assert_eq!(read("Git(\"/r\")"), read("Git(repo: \"/r\")"));
         assert_eq!(read("Mask(\"/a\")"), Ok(Entry::Mask(path("/a"))));
         assert_eq!(read("Deny(\"/a\")"), read("Deny(path: \"/a\")"));

@@ -84,7 +84,7 @@ impl Planner<'_> {
     }
 
     /// Whether the view shows this file of the host at its own path already.
-    fn shown(&self, path: &Path) -> Result<bool, Error> {
+    pub(crate) fn shown(&self, path: &Path) -> Result<bool, Error> {
         let Some((real, _)) = find(path)? else { return Ok(false) };
         let inside = self.tree.resolve(path.to_str().unwrap_or_default())?;
         let (at, backing) = self.tree.backing(&inside);
@@ -94,7 +94,13 @@ impl Planner<'_> {
 
     /// Adds a bind at its own path to a grant. The caller has seen it there: if it is gone, something removes it while
     /// palisade starts, and a grant without what it protects would be wider than it says.
-    fn grant(&mut self, item: &mut Item, path: &Path, write: bool, origin: Option<Origin>) -> Result<(), Error> {
+    pub(crate) fn grant(
+        &mut self,
+        item: &mut Item,
+        path: &Path,
+        write: bool,
+        origin: Option<Origin>,
+    ) -> Result<(), Error> {
         let from = path_of(path)?;
         let (to, optional) = (from.clone(), false);
         let bind = Bind {

@@ -20,6 +20,7 @@
 //! | `op` | one thing to do, and what must then be seen |
 //! | `grants` | tool chains, repositories and the SSH agent, as this host has them |
 //! | `changes` | what the upper layer of an overlay says of its tree |
+//! | `gpu` | graphics processors: nodes, facts, libraries |
 //! | `overlay` | copy-on-write over a tree of the host |
 //! | `planner` | entries become steps |
 //! | `system` | the host's system directories and the few files of /etc that programs need |
@@ -38,6 +39,7 @@ mod deny;
 mod entry;
 mod error;
 mod form;
+mod gpu;
 mod grants;
 mod idmap;
 mod kernel;

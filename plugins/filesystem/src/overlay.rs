@@ -112,7 +112,7 @@ impl Planner<'_> {
             }
         };
         let flags = FLAGS.with(MountFlags::RO);
-        let lower = self.source(Source { path: real.clone(), flags, recursive: false, origin, checked: true });
+        let lower = self.source(Source::new(real.clone(), flags, false, origin));
         let limits = match &upper {
             Layer::Discard(fs) => fs.expected(&target.path),
             Layer::Keep { .. } => Expected::plain(&target.path, FLAGS),
@@ -148,7 +148,7 @@ impl Planner<'_> {
             .why("it must lie in the same file system, and one run at a time may use it")
             .origin(origin);
         self.before.push(step);
-        let source = Source { path: parent.to_owned(), flags: FLAGS, recursive: false, origin, checked: true };
+        let source = Source::new(parent.to_owned(), FLAGS, false, origin);
         Ok(Layer::Keep { slot: self.source(source), name: name.to_owned(), work })
     }
 }

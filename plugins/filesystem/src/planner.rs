@@ -96,6 +96,7 @@ impl Planner<'_> {
             Entry::Toolchain { language, optional } => return self.toolchain(*language, *optional, entry.origin),
             Entry::Git { repo, optional } => return self.git(repo, *optional, entry.origin),
             Entry::SshAgent { optional } => return self.ssh_agent(*optional, entry.origin),
+            Entry::Gpu { optional } => return self.gpu(*optional, entry.origin),
             Entry::Proc(proc) => return self.proc(proc),
             Entry::Dev(dev) => return self.dev(dev),
             Entry::Mask(path) => return self.mask(path.as_str()),
@@ -163,7 +164,7 @@ impl Planner<'_> {
             self.tree.writable(&target.path, flags);
         }
         let path = real.clone();
-        let slot = self.source(Source { path: real, flags, recursive, origin, checked: true });
+        let slot = self.source(Source::new(real, flags, recursive, origin));
         let words = owner.iter().fold(words, |words, owner| format!("{words}, {owner} shown as the workload"));
         self.mapped.extend(owner.map(|owner| Mapped { slot, path, owner, origin }));
         let why = if bind.write { "what is written there stays on the host" } else { "can be seen and not changed" };
@@ -233,7 +234,7 @@ impl Filesystem {
                 planner.tree.writable("/", flags);
             }
             let expected = vec![Expected::plain("/", flags).with_more_below(recursive)];
-            let slot = planner.source(Source { path: real, flags, recursive, origin: *origin, checked: true });
+            let slot = planner.source(Source::new(real, flags, recursive, *origin));
             let words = format!("takes {path} as the new root, {flags}");
             return Ok((Base::Rootfs(slot), Item { words, why, ops: Vec::new(), expected }));
         }

@@ -29,6 +29,8 @@ pub(crate) struct Source {
     pub(crate) origin: Option<Origin>,
     /// Whether the opened file is compared with the path: for what the policy names. System directories are root's.
     pub(crate) checked: bool,
+    /// The character device that it must be.
+    pub(crate) device: Option<(u32, u32)>,
 }
 
 /// Finds a path of the host: without links, and its kind. `None` where there is nothing.
@@ -104,11 +106,29 @@ pub(crate) fn open_found(path: &Path, flags: i32) -> Result<OwnedFd, Error> {
 }
 
 impl Source {
+    /// What the policy names.
+    pub(crate) fn new(path: PathBuf, flags: MountFlags, recursive: bool, origin: Option<Origin>) -> Self {
+        Self { path, flags, recursive, origin, checked: true, device: None }
+    }
+
+    fn is_its_device(&self, file: &OwnedFd) -> Result<(), Error> {
+        let facts = fd::fstat(file).told(|| format!("cannot look at {}", self.path.display()))?;
+        match self.device {
+            Some(device) if !facts.is_char_device() || facts.device() != device => {
+                let (major, minor) = device;
+                let message = format!("{} is not the character device {major}:{minor}", self.path.display());
+                Err(Error::setup(message).help("something changes it while palisade starts"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Clones it into a mount that is attached nowhere yet. With `early`, its attributes are set at once.
     pub(crate) fn open(&self, early: bool) -> Result<OwnedFd, Error> {
         let said = || format!("cannot open {} for the view", self.path.display());
         let tree = if self.checked {
             let file = open_found(&self.path, 0).map_err(|error| error.at(self.origin))?;
+            self.is_its_device(&file).map_err(|error| error.at(self.origin))?;
             mount::open_tree_fd(&file, self.recursive)
         } else {
             mount::open_tree_clone(fd::CWD, &self.path, self.recursive)
