@@ -14,6 +14,7 @@
 //! |---|---|
 //! | `config` | the section of a policy |
 //! | `entry` | one entry, in each form that it may be written in |
+//! | `parts` | what the larger entries say |
 //! | `form` | which of them it is |
 //! | `tree` | the view while it is planned: what lies where, and who may make names there |
 //! | `source` | what is bound: found, and no link of a stranger followed |
@@ -28,6 +29,7 @@
 //! | `deny` | names that the workload gets neither to see nor to make |
 //! | `kernel` | /proc, its masks, and /dev |
 //! | `view` | the view while it is built, in the child |
+//! | `device` | device nodes of the host |
 //! | `steps` | the steps: open on the host, root, entries, pivot |
 //! | `mounts` | what the kernel says is mounted, against what was planned |
 //! | `probe` | what this host offers |
@@ -36,6 +38,7 @@
 mod changes;
 mod config;
 mod deny;
+mod device;
 mod entry;
 mod error;
 mod form;
@@ -46,6 +49,7 @@ mod kernel;
 mod mounts;
 mod op;
 mod overlay;
+mod parts;
 mod planner;
 mod probe;
 mod source;

@@ -11,14 +11,12 @@ use palisade_sys::mount::{self, Fs, MountAttr, MountFlags};
 use palisade_sys::procfs::Proc;
 use palisade_sys::{Errno, fd, limits, names, process};
 
+use crate::device::{NULL, clone_device};
 use crate::error::Told;
 use crate::mounts::{self, Mount};
 use crate::op::{Fresh, Op};
 use crate::source::Source;
 use crate::tree::{Kind, Target, below};
-
-/// Major and minor number of the null device.
-const NULL: (u32, u32) = (1, 3);
 
 /// Covers what is masked: nothing to read, write, execute or open.
 pub(crate) const MASKED: MountFlags =
@@ -380,19 +378,6 @@ pub(crate) fn make(fresh: &Fresh) -> Result<OwnedFd, Error> {
         fs.create(fresh.flags)
     };
     make().told(|| format!("cannot make a new {}", fresh.kind))
-}
-
-/// Clones a device node of the host, and checks that what was cloned is that device.
-fn clone_device(name: &str, device: (u32, u32)) -> Result<OwnedFd, Error> {
-    let said = || format!("cannot clone /dev/{name}");
-    let tree = mount::open_tree_clone(fd::CWD, format!("/dev/{name}"), false).told(said)?;
-    let facts = fd::fstat(&tree).told(said)?;
-    if facts.is_char_device() && facts.device() == device {
-        return Ok(tree);
-    }
-    let (major, minor) = device;
-    Err(Error::setup(format!("/dev/{name} is not the character device {major}:{minor}"))
-        .help("the /dev that palisade was started with is not the kernel's"))
 }
 
 /// A namespace of this process.
