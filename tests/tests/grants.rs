@@ -522,6 +522,15 @@ fn a_tool_chain_that_is_not_there_is_an_error_unless_optional() {
     run("Overlay(lower: \"/usr\", at: \"/w\", upper: Keep(\"/usr/lib\"))").code(118).says("lie in each other");
 }
 
+#[track_caller]
+fn until(done: impl Fn() -> bool) {
+    let begun = std::time::Instant::now();
+    while !done() {
+        assert!(begun.elapsed().as_secs() < 10 * u64::from(palisade_tests::slowness()), "it takes too long");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
 #[test]
 fn a_repository_can_be_committed_to_and_not_told_what_to_run() {
     let _alone = alone();
@@ -551,6 +560,16 @@ fn a_repository_can_be_committed_to_and_not_told_what_to_run() {
         // A file that sends git elsewhere for both can be made, and does not stay.
         inside("mkdir evil && echo ../evil > .git/commondir && cat .git/commondir").code(0).prints("evil");
         bare("test ! -e .git/commondir && git log --format=%s").code(0).prints("second");
+        // Not even if palisade is killed.
+        let script = format!("cd {repo} && echo ../evil > .git/commondir && while :; do sleep 1; done");
+        let run = sh(&policy, &script).env("HOME", &home).who(who);
+        let quiet = || std::process::Stdio::null();
+        let mut child = run.command().stdin(quiet()).stdout(quiet()).stderr(quiet()).spawn().unwrap();
+        let made = || Path::new(&format!("{repo}/.git/commondir")).exists();
+        until(&made);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        until(|| !made());
         planned(&policy, &home, who).code(0).prints(".git/hooks, .git/config read-only");
         // A worktree's settings lie elsewhere: it is refused, or shown without them.
         let tree = format!("{}/tree", scratch.text());

@@ -3,21 +3,20 @@
 //! A name that does not exist can be kept from somebody who may write the directory in one way only: something is
 //! mounted there, and a mount needs something below it. So an empty file is made on the host, for as long as the run
 //! lasts. It carries a mark by which palisade knows it, and each run that needs it holds a lock on it; the last one
-//! removes it. If the launcher is killed, a process that was made for nothing else does that, once the workload is dead:
-//! to remove it earlier would be to take the mount away.
+//! removes it. If the launcher is killed, its heir does, once the workload is dead: to remove it earlier would be to take
+//! the mount away.
 
 use std::fs::{self, File, Metadata, TryLockError};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use palisade_abi::{Action, Context, Error, Evidence, Origin, Stage, Step};
-use palisade_sys::event::{PollItem, poll};
-use palisade_sys::process::{self, Cloned, Target};
-use palisade_sys::{Errno, fd, signal};
+use palisade_sys::{Errno, fd, process};
 
 use crate::error::Told;
+use crate::heir::Heir;
 use crate::op::{Expected, Op};
 use crate::planner::Planner;
 use crate::source::open_found;
@@ -125,7 +124,7 @@ pub(crate) fn step(stubs: Vec<Stub>) -> Option<Step> {
     let origin = stubs.first()?.origin;
     let names: Vec<String> = stubs.iter().map(|stub| stub.path().display().to_string()).collect();
     let words = format!("makes empty files to mount on, removed at the end: {}", names.join(", "));
-    let action = Stubs { stubs, held: Vec::new(), remover: None };
+    let action = Stubs { stubs, held: Vec::new(), heir: None };
     Some(Step::new(Stage::Attach, words, action).why("what is not there cannot be covered").origin(origin))
 }
 
@@ -165,22 +164,19 @@ impl Held {
 struct Stubs {
     stubs: Vec<Stub>,
     held: Vec<Held>,
-    /// Who removes them if this process cannot: it waits for the end of the first.
-    remover: Option<(OwnedFd, OwnedFd)>,
+    /// Who removes them if this process cannot.
+    heir: Option<Heir>,
 }
 
 impl Action for Stubs {
     fn apply(&mut self, context: &mut Context<'_>) -> Result<Evidence, Error> {
-        let workload = process::pidfd_open(context.init_pid()?)?;
         for stub in &self.stubs {
             let held = hold(stub).map_err(|error| error.at(stub.origin))?;
             self.held.push(held);
         }
-        let (read, write) = fd::pipe()?;
-        match process::fork()? {
-            Cloned::Child => wait_and_remove(&read, &workload, &self.held),
-            Cloned::Parent { pidfd, .. } => self.remover = Some((write, pidfd)),
-        }
+        let kept: Vec<_> = self.held.iter().flat_map(|held| [held.dir.as_raw_fd(), held.file.as_raw_fd()]).collect();
+        let remove = || self.held.iter().all(|held| held.remove().is_ok());
+        self.heir = Some(Heir::appoint(context.init_pid()?, &kept, remove)?);
         Ok(Evidence::default())
     }
 
@@ -203,10 +199,8 @@ impl Action for Stubs {
                 failed = failed.or(Some(error));
             }
         }
-        if let Some((_write, remover)) = self.remover.take() {
-            // It has ended already where the launcher ends all its children.
-            process::pidfd_send_signal(&remover, signal::SIGKILL).ok();
-            process::waitid(Target::PidFd(remover.as_fd()), false).ok();
+        if let Some(heir) = self.heir.take() {
+            heir.dismiss();
         }
         failed.map_or(Ok(()), Err)
     }
@@ -260,19 +254,6 @@ fn advise(error: Error, dir: &Path) -> Error {
         dir.display()
     );
     error.help(help)
-}
-
-/// The process that removes them if the launcher is killed. It keeps nothing open but what it needs, so that nobody
-/// waits for the end of a stream because of it, and is in a session of its own, so that no key ends it.
-fn wait_and_remove(launcher: &OwnedFd, workload: &OwnedFd, all: &[Held]) -> ! {
-    let files = all.iter().flat_map(|held| [held.dir.as_raw_fd(), held.file.as_raw_fd()]);
-    let kept: Vec<_> = files.chain([launcher.as_raw_fd(), workload.as_raw_fd()]).collect();
-    let waited = process::setsid()
-        .and_then(|_| fd::close_range_from(0, &kept))
-        .and_then(|()| poll(&mut [PollItem::read(launcher.as_fd())], None))
-        .and_then(|_| poll(&mut [PollItem::read(workload.as_fd())], None));
-    let removed = waited.is_ok() && all.iter().all(|held| held.remove().is_ok());
-    process::exit_now(i32::from(!removed))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! elsewhere. They change no environment variable and open no network.
 
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,7 @@ use palisade_sys::host::gained_privileges;
 use serde::Deserialize;
 
 use crate::entry::{Bind, known};
+use crate::heir::Heir;
 use crate::planner::Planner;
 use crate::source::{find, open_found};
 use crate::steps::Item;
@@ -243,7 +244,7 @@ impl Planner<'_> {
             return Err(Error::host(format!("there is no {} any more", git.display())));
         };
         let words = format!("looks for what sends git elsewhere in {}: {}", git.display(), ELSEWHERE.join(", "));
-        let step = Step::new(Stage::Prepare, words, Elsewhere { git, dir: None, absent: Vec::new() })
+        let step = Step::new(Stage::Attach, words, Elsewhere { git, dir: None, absent: Vec::new(), heir: None })
             .why("what the workload makes of it is removed when it has ended, before anybody runs git there")
             .origin(origin);
         self.before.push(step);
@@ -285,30 +286,46 @@ struct Elsewhere {
     /// Open from the beginning, so that what is removed lies in this directory, whatever has its name by then.
     dir: Option<OwnedFd>,
     absent: Vec<&'static str>,
+    /// Who removes it if this process cannot.
+    heir: Option<Heir>,
 }
 
 impl Action for Elsewhere {
-    fn apply(&mut self, _context: &mut Context<'_>) -> Result<Evidence, Error> {
+    fn apply(&mut self, context: &mut Context<'_>) -> Result<Evidence, Error> {
         let dir = open_found(&self.git, fd::O_DIRECTORY)?;
         let inside = fd::proc_fd_path(&dir);
         self.absent = ELSEWHERE.into_iter().filter(|name| fs::symlink_metadata(inside.join(name)).is_err()).collect();
+        let clear = || self.absent.iter().all(|name| remove(&dir, name).is_ok());
+        self.heir = Some(Heir::appoint(context.init_pid()?, &[dir.as_raw_fd()], clear)?);
         self.dir = Some(dir);
         Ok(Evidence::default())
     }
 
     fn undo(&mut self, _context: &mut Context<'_>) -> Result<(), Error> {
         let Some(dir) = self.dir.take() else { return Ok(()) };
+        let mut failed = None;
         for name in std::mem::take(&mut self.absent) {
-            let path = fd::proc_fd_path(&dir).join(name);
-            let Ok(facts) = fs::symlink_metadata(&path) else { continue };
-            let removed = if facts.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-            removed.map_err(|e| {
+            if let Err(e) = remove(&dir, name) {
                 let shown = self.git.join(name);
-                Error::setup(format!("the workload left {}, which sends git elsewhere", shown.display()))
+                let error = Error::setup(format!("the workload left {}, which sends git elsewhere", shown.display()))
                     .call(format!("unlink({}): {e}", shown.display()), e.raw_os_error().unwrap_or(0))
-                    .help("remove it before you run git there")
-            })?;
+                    .help("remove it before you run git there");
+                failed = failed.or(Some(error));
+            }
         }
-        Ok(())
+        if let Some(heir) = self.heir.take() {
+            heir.dismiss();
+        }
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+/// Removes what has a name in a directory, if anything has.
+fn remove(dir: &OwnedFd, name: &str) -> std::io::Result<()> {
+    let path = fd::proc_fd_path(dir).join(name);
+    match fs::symlink_metadata(&path) {
+        Ok(facts) if facts.is_dir() => fs::remove_dir_all(&path),
+        Ok(_) => fs::remove_file(&path),
+        Err(_gone) => Ok(()),
     }
 }

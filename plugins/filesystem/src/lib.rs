@@ -29,6 +29,7 @@
 //! | `deny` | names that the workload gets neither to see nor to make |
 //! | `kernel` | /proc, its masks, and /dev |
 //! | `view` | the view while it is built, in the child |
+//! | `heir` | who cleans up when the launcher is killed |
 //! | `device` | device nodes of the host |
 //! | `steps` | the steps: open on the host, root, entries, pivot |
 //! | `mounts` | what the kernel says is mounted, against what was planned |
@@ -44,6 +45,7 @@ mod error;
 mod form;
 mod gpu;
 mod grants;
+mod heir;
 mod idmap;
 mod kernel;
 mod mounts;
