@@ -209,6 +209,236 @@ fn what_is_changed_in_an_overlay_can_be_kept() {
     before.same();
 }
 
+/// A workload whose id owns nothing works in somebody's directory as if it were the owner.
+#[test]
+fn a_directory_can_be_shown_as_the_workloads_own() {
+    let _alone = alone();
+    if !is_root() {
+        return palisade_tests::skip("idmap:root", "ids of mounts are for root to map");
+    }
+    let before = Leftovers::now();
+    let scratch = Scratch::new();
+    let top = Top::new(&scratch);
+    let work = top.0.join("work");
+    fs::create_dir_all(work.join("sub")).unwrap();
+    fs::write(work.join("sub/file"), "old\n").unwrap();
+    give(&top.0, Who::User);
+    fs::write(work.join("others"), "of root\n").unwrap();
+    fs::set_permissions(work.join("others"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::set_permissions(&work, fs::Permissions::from_mode(0o700)).unwrap();
+    let bind = |more: &str| {
+        let entry = format!("Bind(from: \"{}\", to: \"/w\", mode: ReadWrite{more})", work.display());
+        policy(&scratch, "user: New", &entry)
+    };
+    let (plain, mapped) = (bind(""), bind(", idmap: Owner"));
+    let script = "cd /w && cat sub/file && echo new > sub/file && echo made > made && stat -c %u sub/file made";
+    assert_ne!(sh(&plain, script).ran().code, Some(0));
+    let on_tmpfs = top.0.starts_with("/dev/shm");
+    if kernel() < (5, 12) {
+        sh(&mapped, script).ran().code(120).says("needs Linux 5.12");
+        return;
+    }
+    if on_tmpfs && kernel() < (6, 3) {
+        sh(&mapped, script).ran().code(121).says("file system of type tmpfs");
+        return;
+    }
+    sh(&mapped, script).ran().code(0).prints("old\n1000\n1000\n");
+    // What is not the owner's is no more the workload's than before.
+    assert_ne!(sh(&mapped, "cat /w/others").ran().code, Some(0));
+    assert_ne!(sh(&mapped, "chown 0 /w/made").ran().code, Some(0));
+    let owner = |name: &str| {
+        use std::os::unix::fs::MetadataExt as _;
+        let facts = fs::metadata(work.join(name)).unwrap();
+        (facts.uid(), facts.gid())
+    };
+    assert_eq!([owner("made"), owner("sub/file")], [(USER, USER); 2]);
+    assert_eq!(fs::read_to_string(work.join("made")).unwrap(), "made\n");
+    // Nobody else can, and root's own directory is not given away.
+    let ran = sh(&mapped, "true").who(Who::User).ran();
+    ran.code(120).says("only root can map").says("policy");
+    give(&work, Who::Root);
+    sh(&mapped, "true").ran().code(118).says("would make files of root");
+    // A file system that cannot is named.
+    let entry = "Bind(from: \"/sys/kernel\", to: \"/w\", recursive: false, idmap: Owner)";
+    let ran = sh(&policy(&scratch, "user: New", entry), "true").ran();
+    ran.code(121).says("file system of type sysfs").says("policy").says("EINVAL");
+    before.same();
+}
+
+/// A /dev with what are no nodes of a GPU in the places of one, in a mount namespace that ends with the command. $1 has
+/// room for it.
+const NO_GPU: &str = r#"
+set -e
+mount -t tmpfs -o mode=755 tmpfs "$1"
+for node in "null 3" "zero 5" "full 7" "random 8" "urandom 9"; do mknod -m 666 "$1/${node% *}" c 1 "${node#* }"; done
+mknod -m 666 "$1/tty" c 5 0
+mkdir "$1/dri"
+eval "$2"
+mount --bind "$1" /dev
+shift 2
+exec "$@"
+"#;
+
+/// Asks a node which driver it is of: DRM_IOCTL_VERSION.
+const DRIVER: &str = "import fcntl, os, struct, sys, ctypes
+name = ctypes.create_string_buffer(64)
+ask = struct.pack('iiiiQQQQQQ', 0, 0, 0, 0, 63, ctypes.addressof(name), 0, 0, 0, 0)
+fcntl.ioctl(os.open(sys.argv[1], os.O_RDWR), 0xc0406400, bytearray(ask))
+print('driver', name.value.decode())";
+
+#[test]
+fn what_lies_in_the_place_of_a_gpu_and_is_none_is_refused() {
+    let _alone = alone();
+    if !is_root() {
+        return palisade_tests::skip("gpu:root", "a /dev with such nodes is for root to make");
+    }
+    let before = Leftovers::now();
+    let scratch = Scratch::new();
+    let dev = scratch.path().join("dev");
+    fs::create_dir(&dev).unwrap();
+    let with = |made: &str, entry: &str| {
+        let policy = policy(&scratch, "user: AsNeeded", &entry.replace("Gpu", "Tmpfs(\"/t\"), Gpu"));
+        let words =
+            ["unshare", "-m", "--propagation", "private", "sh", "-c", NO_GPU, "sh", dev.to_str().unwrap(), made];
+        // Neither terminals nor memory are in that /dev.
+        sh(&policy, "true").behind(&words).ran()
+    };
+    // The disk of this host, its memory, a file, a link to one.
+    for made in
+        ["mknod $1/dri/card0 b 254 0", "mknod $1/dri/renderD128 c 1 1", "echo > $1/kfd", "ln -s /dev/null $1/nvidia0"]
+    {
+        for entry in ["Gpu", "Gpu(optional: true)"] {
+            with(made, entry).code(120).says("is no device of the driver").says("policy");
+        }
+    }
+    // The twin: what has another name is not looked at.
+    with("mknod $1/dri/other c 1 1", "Gpu").code(120).says("there is no GPU").says("optional: true");
+    with("mknod $1/dri/other c 1 1", "Gpu(optional: true)").code(0);
+    before.same();
+}
+
+/// Where there is none, `insmod vgem.ko` makes one of no hardware.
+#[test]
+fn a_gpu_is_its_nodes_and_what_the_kernel_says_of_them() {
+    let _alone = alone();
+    let nodes = fs::read_dir("/dev/dri").into_iter().flatten().flatten().map(|entry| entry.path());
+    let node = nodes.filter(|path| path.to_str().is_some_and(|path| path.contains("renderD"))).min();
+    let Some(node) = node.and_then(|path| path.to_str().map(str::to_owned)).filter(|_| is_root()) else {
+        return palisade_tests::skip("gpu", "there is none that root can open");
+    };
+    let scratch = Scratch::new();
+    let ask = |entry: &str| {
+        let policy = policy(&scratch, "user: AsNeeded", entry);
+        let script =
+            format!("/usr/bin/python3 -c \"$0\" {node} && ls /dev/dri && cat /sys/dev/char/226:*/uevent; touch /dev/x");
+        Run::under(&policy, ["sh", "-c", &script, DRIVER]).ran()
+    };
+    let bare = Run::bare(["/usr/bin/python3", "-c", DRIVER, &node]).ran().code(0);
+    for entry in ["Gpu", "Tmpfs(\"/t\"), Gpu(optional: true)"] {
+        let ran = ask(entry);
+        assert!(
+            ran.stdout.starts_with(&bare.stdout) && ran.stdout.contains("DEVNAME=dri/"),
+            "{}{}",
+            ran.stdout,
+            ran.stderr
+        );
+        assert!(ran.stderr.contains("/dev/x"), "{}", ran.stderr);
+    }
+    // The twin: without the entry it is not there.
+    let ran = ask("Tmpfs(\"/t\")");
+    assert!(!ran.stdout.contains("driver") && ran.stderr.contains("No such file"), "{}{}", ran.stdout, ran.stderr);
+}
+
+/// What `palisade changes` prints.
+fn changes(policy: &Path, who: Who) -> Ran {
+    Run::palisade(["changes", "--policy", policy.to_str().unwrap()]).who(who).ran()
+}
+
+#[test]
+fn what_was_kept_can_be_listed() {
+    let _alone = alone();
+    for who in everybody("changes") {
+        let scratch = Scratch::new();
+        let lower = lower(&scratch, who);
+        fs::create_dir_all(lower.join("full/in")).unwrap();
+        fs::write(lower.join("full/a"), "a\n").unwrap();
+        fs::write(lower.join("full/b"), "b\n").unwrap();
+        fs::write(lower.join("was a file"), "").unwrap();
+        give(&lower, who);
+        let top = Top::new(&scratch);
+        let keep = top.0.join("keep");
+        fs::create_dir(&keep).unwrap();
+        give(&top.0, who);
+        let entry = format!("Overlay(lower: \"{}\", at: \"/w\", upper: Keep(\"{}\"))", lower.display(), keep.display());
+        let overlay = policy(&scratch, "user: AsNeeded", &entry);
+        if too_old(&overlay, who) {
+            continue;
+        }
+        assert_eq!(changes(&overlay, who).code(0).stdout, "nothing that is kept was changed\n");
+        let script = "cd /w && echo new > old && rm dir/deep/file && mkdir -p made/in && echo x > made/in/file &&
+            rm -r full && mkdir full && echo A > full/a && rm 'was a file' && mkdir 'was a file' &&
+            touch \"$(printf 'two\\nlines')\"";
+        sh(&overlay, script).who(who).ran().code(0);
+        let listed = changes(&overlay, who).code(0).stdout;
+        let expected = "D /w/dir/deep/file\nC /w/full\nC /w/full/a\nD /w/full/b\nD /w/full/in\nA /w/made\nA /w/made/in\n\
+                        A /w/made/in/file\nC /w/old\nA /w/two\u{fffd}lines\nC /w/was a file\n";
+        assert_eq!(listed, expected);
+        let json = Run::palisade(["changes", "--json", "-p", overlay.to_str().unwrap()]).who(who).ran().code(0).stdout;
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let of = |path: &str| json["changes"].as_array().unwrap().iter().find(|one| one["path"] == path).cloned();
+        let gone = of("/w/full/b").unwrap();
+        assert_eq!((gone["change"].as_str(), gone["plugin"].as_str()), (Some("removed"), Some("filesystem")));
+        assert_eq!(gone["tree"], lower.to_str().unwrap());
+        assert_eq!(of("/w/two\nlines").unwrap()["change"], "added");
+        // The twin: what is discarded leaves nothing to be listed.
+        let entry = format!("Overlay(lower: \"{}\", at: \"/w\")", lower.display());
+        let discarded = policy(&scratch, "user: AsNeeded", &entry);
+        sh(&discarded, "echo new > /w/old").who(who).ran().code(0);
+        assert_eq!(changes(&discarded, who).code(0).stdout, "nothing that is kept was changed\n");
+    }
+}
+
+/// A directory that was renamed names its old place, where the kernel is set up to let it be renamed at all.
+#[test]
+fn what_was_moved_is_listed_with_its_old_name() {
+    let _alone = alone();
+    for who in everybody("changes-moved") {
+        let scratch = Scratch::new();
+        let lower = lower(&scratch, who);
+        let top = Top::new(&scratch);
+        let keep = top.0.join("keep");
+        fs::create_dir_all(keep.join("other/deep")).unwrap();
+        fs::write(keep.join("other/deep/file"), "changed\n").unwrap();
+        give(&top.0, who);
+        let name = if who == Who::Root { "trusted.overlay.redirect" } else { "user.overlay.redirect" };
+        let set = |value: &str| {
+            let script = "import os, sys; os.setxattr(sys.argv[1], sys.argv[2], sys.argv[3].encode())";
+            let other = keep.join("other");
+            Run::bare(["/usr/bin/python3", "-c", script, other.to_str().unwrap(), name, value]).ran()
+        };
+        if set("dir").code != Some(0) {
+            // KERNEL(6.6): tmpfs has no attributes of users.
+            assert!(who == Who::User && kernel() < (6, 6), "{name} cannot be set");
+            continue;
+        }
+        let entry = format!("Overlay(lower: \"{}\", at: \"/w\", upper: Keep(\"{}\"))", lower.display(), keep.display());
+        let overlay = policy(&scratch, "user: AsNeeded", &entry);
+        let expected = "A /w/other (was /w/dir)\nC /w/other/deep/file\n";
+        assert_eq!(changes(&overlay, who).code(0).stdout, expected);
+        set("/dir").code(0);
+        assert_eq!(changes(&overlay, who).code(0).stdout, expected);
+        // One that leads out of the tree is nobody's that the kernel wrote it for.
+        set("/../../etc").code(0);
+        changes(&overlay, who).code(120).says("no place in its tree");
+        // The twin: without it the directory is new, and so is all that is in it.
+        set("").code(0);
+        let script = "import os, sys; os.removexattr(sys.argv[1], sys.argv[2])";
+        Run::bare(["/usr/bin/python3", "-c", script, keep.join("other").to_str().unwrap(), name]).ran().code(0);
+        let expected = "A /w/other\nA /w/other/deep\nA /w/other/deep/file\n";
+        assert_eq!(changes(&overlay, who).code(0).stdout, expected);
+    }
+}
+
 /// A home with tools and with what must stay there.
 fn home(scratch: &Scratch) -> String {
     for (name, content) in [
@@ -261,6 +491,9 @@ fn tool_chains_are_shown_without_credentials() {
             .code(0)
             .prints("secret");
         let plan = planned(&policy_, &home, who).code(0);
+        // A variable that names the home would show all of it.
+        let ran = sh(&policy_, "true").env("HOME", &home).env("RUSTUP_HOME", &home).who(who).ran();
+        ran.code(120).says("holds all of");
         let bin = format!("{home}/.cargo/bin");
         plan.prints("grants the tool chain Rust").prints(&bin).prints("/usr/bin/cc");
     }
@@ -287,6 +520,15 @@ fn a_tool_chain_that_is_not_there_is_an_error_unless_optional() {
     run(&format!("Git(repo: \"{none}\", optional: true)")).code(0);
     run("Overlay(\"/no/such\")").code(120).says("there is no directory");
     run("Overlay(lower: \"/usr\", at: \"/w\", upper: Keep(\"/usr/lib\"))").code(118).says("lie in each other");
+}
+
+#[track_caller]
+fn until(done: impl Fn() -> bool) {
+    let begun = std::time::Instant::now();
+    while !done() {
+        assert!(begun.elapsed().as_secs() < 10 * u64::from(palisade_tests::slowness()), "it takes too long");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
 }
 
 #[test]
@@ -318,6 +560,16 @@ fn a_repository_can_be_committed_to_and_not_told_what_to_run() {
         // A file that sends git elsewhere for both can be made, and does not stay.
         inside("mkdir evil && echo ../evil > .git/commondir && cat .git/commondir").code(0).prints("evil");
         bare("test ! -e .git/commondir && git log --format=%s").code(0).prints("second");
+        // Not even if palisade is killed.
+        let script = format!("cd {repo} && echo ../evil > .git/commondir && while :; do sleep 1; done");
+        let run = sh(&policy, &script).env("HOME", &home).who(who);
+        let quiet = || std::process::Stdio::null();
+        let mut child = run.command().stdin(quiet()).stdout(quiet()).stderr(quiet()).spawn().unwrap();
+        let made = || Path::new(&format!("{repo}/.git/commondir")).exists();
+        until(made);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        until(|| !made());
         planned(&policy, &home, who).code(0).prints(".git/hooks, .git/config read-only");
         // A worktree's settings lie elsewhere: it is refused, or shown without them.
         let tree = format!("{}/tree", scratch.text());
@@ -337,6 +589,75 @@ fn a_repository_can_be_committed_to_and_not_told_what_to_run() {
             "git config core.fsmonitor ./evil && echo evil > .git/hooks/post-checkout && mv .git .old && mv .old .git",
         )
         .code(0);
+    }
+}
+
+/// A directory on the way to what is read-only, or masked, could be renamed, and another tree be made of its name.
+#[test]
+fn what_is_fixed_below_a_directory_to_write_keeps_its_name() {
+    let _alone = alone();
+    let before = Leftovers::now();
+    for who in everybody("held") {
+        let scratch = Scratch::new();
+        let work = format!("{}/work", scratch.text());
+        scratch.file("work/a/b/flows/deploy", "good\n");
+        scratch.file("work/a/file", "a\n");
+        give(scratch.path(), who);
+        let run = |entries: &str, script: &str| {
+            let entries = format!("Bind(from: \"{work}\", mode: ReadWrite), {entries}");
+            let policy = policy(&scratch, "user: AsNeeded", &entries);
+            sh(&policy, &format!("cd {work} && {script}")).who(who).ran()
+        };
+        let (flows, secret) = (format!("Bind(\"{work}/a/b/flows\")"), format!("Mask(\"{work}/a/b/flows/deploy\")"));
+        for (entry, script) in [
+            (&flows, "echo evil > a/b/flows/deploy"),
+            (&flows, "mv a c"),
+            (&flows, "mv a/b a/c"),
+            (&secret, "cat a/b/flows/deploy"),
+            (&secret, "mv a/b/flows a/b/other && mkdir a/b/flows && echo evil > a/b/flows/deploy"),
+        ] {
+            assert_ne!(run(entry, script).code, Some(0), "{entry} {script}");
+            assert_eq!(fs::read_to_string(format!("{work}/a/b/flows/deploy")).unwrap(), "good\n");
+        }
+        // All else is as it was.
+        run(&flows, "cat a/b/flows/deploy && mv a/file a/b/file && mv a/b/file a/file && mkdir d && mv d e && rmdir e")
+            .code(0)
+            .prints("good\n");
+        // The twin: without the entry all of it can be done.
+        let script = "cat a/b/flows/deploy && mv a c && mkdir -p a/b/flows && echo evil > a/b/flows/deploy && rm -r c";
+        run("Tmpfs(\"/t\")", script).code(0).prints("good\n");
+        assert_eq!(fs::read_to_string(format!("{work}/a/b/flows/deploy")).unwrap(), "evil\n");
+    }
+    before.same();
+}
+
+/// What overlayfs works in was removed by its name, which the workload could give to another directory.
+#[test]
+fn what_is_removed_after_an_overlay_is_what_was_made_for_it() {
+    let _alone = alone();
+    for who in everybody("overlay-work") {
+        let scratch = Scratch::new();
+        let lower = lower(&scratch, who);
+        let top = Top::new(&scratch);
+        let keep = top.0.join("keep");
+        fs::create_dir(&keep).unwrap();
+        give(&top.0, who);
+        let (from, to) = (top.0.display(), keep.display());
+        let entries = format!(
+            "Bind(from: \"{from}\", mode: ReadWrite), Overlay(lower: \"{}\", at: \"/w\", upper: Keep(\"{to}\"))",
+            lower.display()
+        );
+        let overlay = policy(&scratch, "user: AsNeeded", &entries);
+        if too_old(&overlay, who) {
+            continue;
+        }
+        let script = format!("cd {from} && mv keep.work x && mkdir keep.work && echo mine > keep.work/file");
+        sh(&overlay, &script).who(who).ran().says("keep.work");
+        assert_eq!(fs::read_to_string(top.0.join("keep.work/file")).unwrap(), "mine\n");
+        fs::remove_dir_all(top.0.join("keep.work")).unwrap();
+        // The twin: left alone, it is removed.
+        sh(&overlay, "echo more > /w/made").who(who).ran().code(0);
+        assert!(!top.0.join("keep.work").exists());
     }
 }
 

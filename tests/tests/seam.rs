@@ -188,6 +188,32 @@ const EXPLAIN_SHELL: &str = "
         guarded(\"settle\", || self.0.settle())
     }
 ";
+const CHANGES: &str = "    /// What runs that are over changed and kept. Since seam 1.1.
+    fn changes(&self) -> RResult<RVec<RawChange>, Failure> {
+        RResult::ROk(Vec::new().into())
+    }
+";
+const CHANGES_SHELL: &str = "
+    fn changes(&self) -> RResult<RVec<RawChange>, Failure> {
+        guarded(\"changes\", || {
+            let raw = |what| match what {
+                Changed::Added => 0,
+                Changed::Changed => 1,
+                Changed::Removed => 2,
+            };
+            let all = self.0.changes()?.into_iter();
+            let from = |from: Option<String>| from.map(RString::from).into();
+            Ok(all
+                .map(|one| RawChange {
+                    tree: one.tree.into(),
+                    path: one.path.into(),
+                    what: raw(one.what),
+                    from: from(one.from),
+                })
+                .collect())
+        })
+    }
+";
 const DETAILS: &str =
     "    /// What exactly it puts in force, as named texts, for whoever wants to see all of it. Since seam 1.1.
     fn details(&self) -> RVec<Tuple2<RString, RString>> {
@@ -258,6 +284,8 @@ fn other_versions_of_the_seam_load_or_are_named() {
         &[
             ("core/abi/Cargo.toml", "version = \"1.1.0\"", "version = \"1.0.0\""),
             (seam, SAMPLE, ""),
+            (seam, CHANGES, ""),
+            ("core/abi/src/wrap.rs", CHANGES_SHELL, ""),
             (seam, COLLECT, ""),
             (seam, DETAILS, ""),
             (seam, EXPLAIN, ""),

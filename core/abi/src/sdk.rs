@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::facts::Host;
 use crate::seam::RawContext;
-use crate::told::{Act, Denial, Finding, Finish, Left};
+use crate::told::{Act, Change, Denial, Finding, Finish, Left};
 use palisade_model::diag::Origin;
 use palisade_model::layer::Layered;
 use palisade_model::plan::Demand;
@@ -54,6 +54,15 @@ pub trait Isolator {
     /// Ends the launch: a watcher that fails no longer watches.
     fn ready(&mut self, _fd: i32) -> Result<(), Error> {
         Ok(())
+    }
+
+    /// Says what runs that are over changed in trees of the host, where that was kept beside them. Nothing is launched.
+    /// `palisade changes` asks. Since seam 1.1.
+    ///
+    /// # Errors
+    /// The host could not be looked at.
+    fn changes(&self) -> Result<Vec<Change>, Error> {
+        Ok(Vec::new())
     }
 
     /// Says what was used so far, while the workload runs: counters, and what is only true now. Asked a few times a

@@ -100,6 +100,17 @@ pub struct RawFinish {
     pub hits: RVec<RawHit>,
 }
 
+/// What became of a name in a tree that was changed beside it.
+#[repr(C)]
+#[derive(StableAbi, Clone, Debug)]
+pub struct RawChange {
+    pub tree: RString,
+    pub path: RString,
+    /// 0 = added, 1 = changed, 2 = removed.
+    pub what: u8,
+    pub from: ROption<RString>,
+}
+
 /// What a run that is over left on the host.
 #[repr(C)]
 #[derive(StableAbi, Clone, Debug)]
@@ -185,6 +196,10 @@ pub trait IsolatorObject {
     /// The workload has ended; nothing is undone yet.
     #[sabi(last_prefix_field)]
     fn finish(&mut self) -> RResult<RawFinish, Failure>;
+    /// What runs that are over changed and kept. Since seam 1.1.
+    fn changes(&self) -> RResult<RVec<RawChange>, Failure> {
+        RResult::ROk(Vec::new().into())
+    }
     /// The figures so far, while the workload runs. Since seam 1.1.
     fn sample(&mut self) -> RResult<RVec<Tuple2<RString, u64>>, Failure> {
         RResult::ROk(RVec::new())

@@ -38,6 +38,42 @@ pub struct Left {
     pub why: String,
 }
 
+/// What runs that are over changed in a tree of the host, where the change was kept and the tree was not touched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The tree.
+    pub tree: String,
+    /// The name in the workload's view of files.
+    pub path: String,
+    /// What became of it.
+    pub what: Changed,
+    /// The name that it had before, where it was moved.
+    pub from: Option<String>,
+}
+
+/// What became of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// It is new.
+    Added,
+    /// It is another file, or has other content, another owner or mode.
+    Changed,
+    /// It is gone.
+    Removed,
+}
+
+impl Changed {
+    /// In one word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Added => "added",
+            Self::Changed => "changed",
+            Self::Removed => "removed",
+        }
+    }
+}
+
 /// What an isolator says when the workload has ended.
 #[derive(Clone, Debug, Default)]
 pub struct Finish {

@@ -5,11 +5,11 @@ use crate::error::{Error, ErrorKind};
 use crate::facts::Host;
 use crate::sdk::{Context, Evidence, Isolator, Plugin, Step};
 use crate::seam::{
-    ContextObject_TO, Failure, IsolatorObject, IsolatorObject_TO, PluginModule, PluginModule_Ref, RawContext,
-    RawDenial, RawFacts, RawFinding, RawFinish, RawHit, RawIsolator, RawLayer, RawLeft, RawOrigin, RawStep, StepObject,
-    StepObject_TO,
+    ContextObject_TO, Failure, IsolatorObject, IsolatorObject_TO, PluginModule, PluginModule_Ref, RawChange,
+    RawContext, RawDenial, RawFacts, RawFinding, RawFinish, RawHit, RawIsolator, RawLayer, RawLeft, RawOrigin, RawStep,
+    StepObject, StepObject_TO,
 };
-use crate::told::{Act, Denial, Finding, Finish, Support};
+use crate::told::{Act, Changed, Denial, Finding, Finish, Support};
 use abi_stable::library::{CheckTypeLayout, LibHeader, RootModuleResult};
 use abi_stable::prefix_type::PrefixTypeTrait;
 use abi_stable::sabi_trait::TD_Opaque;
@@ -190,6 +190,26 @@ impl IsolatorObject for IsolatorShell {
 
     fn finish(&mut self) -> RResult<RawFinish, Failure> {
         guarded("finish", || self.0.finish().map(raw_finish))
+    }
+
+    fn changes(&self) -> RResult<RVec<RawChange>, Failure> {
+        guarded("changes", || {
+            let raw = |what| match what {
+                Changed::Added => 0,
+                Changed::Changed => 1,
+                Changed::Removed => 2,
+            };
+            let all = self.0.changes()?.into_iter();
+            let from = |from: Option<String>| from.map(RString::from).into();
+            Ok(all
+                .map(|one| RawChange {
+                    tree: one.tree.into(),
+                    path: one.path.into(),
+                    what: raw(one.what),
+                    from: from(one.from),
+                })
+                .collect())
+        })
     }
 
     fn sample(&mut self) -> RResult<RVec<Tuple2<RString, u64>>, Failure> {

@@ -26,6 +26,7 @@ pub(crate) enum Verb {
     Plan(Plan),
     Doctor(Doctor),
     Gc(Gc),
+    Changes(Changes),
     Probe(Probe),
     #[command(subcommand)]
     Policy(PolicyVerb),
@@ -121,6 +122,19 @@ pub(crate) struct Gc {
     pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) plugin_dirs: PluginDirs,
+    #[command(flatten)]
+    pub(crate) form: Form,
+}
+
+/// List what runs under a policy have changed and kept
+///
+/// Where a policy lets a workload change a tree of the host without changing it, and keeps what it changed in a
+/// directory beside it, this lists what is new, changed and gone, by the names that the workload sees. Whatever was
+/// opened for writing counts as changed. Nothing is run.
+#[derive(Debug, Args)]
+pub(crate) struct Changes {
+    #[command(flatten)]
+    pub(crate) inputs: Inputs,
     #[command(flatten)]
     pub(crate) form: Form,
 }

@@ -110,6 +110,16 @@ pub(crate) const PAGES: &[Page] = &[
         files: PLUGIN_FILES,
     },
     Page {
+        path: &["changes"],
+        examples: &[
+            ("palisade changes --policy ./edit.ron", "A what is new, C what is changed, D what is gone"),
+            ("palisade changes -p ./edit.ron --json", "the same for a program to read"),
+        ],
+        codes: &[OK, USAGE, POLICY, PLUGIN, HOST],
+        notes: &[(OK, "also where nothing was changed")],
+        files: ALL_FILES,
+    },
+    Page {
         path: &["probe"],
         examples: &[
             ("palisade probe --policy untrusted", "what stays open under it"),

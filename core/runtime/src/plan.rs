@@ -7,8 +7,8 @@ use crate::plugins::Plugin;
 use crate::process;
 use crate::workload::Workload;
 use palisade_abi::abi_stable::std_types::{RString, Tuple2};
-use palisade_abi::seam::{Failure, RawIsolator, RawLayer, RawStep};
-use palisade_abi::{Error, Host, wrap};
+use palisade_abi::seam::{Failure, RawChange, RawIsolator, RawLayer, RawStep};
+use palisade_abi::{Change, Changed, Error, Host, wrap};
 use palisade_model::diag::Sources;
 use palisade_model::plan::{Demand, StepInfo, order};
 use palisade_model::report::{FileReport, PluginReport};
@@ -116,6 +116,25 @@ impl Plan {
         &self.process.stripped
     }
 
+    /// What earlier runs under this policy changed in trees of the host, where that was kept beside them: the plugin
+    /// that knows, and each change, ordered by name.
+    ///
+    /// # Errors
+    /// A plugin could not look.
+    pub fn changes(&self) -> Result<Vec<(String, Change)>, Trouble> {
+        let mut all = Vec::new();
+        for isolator in &self.isolators {
+            // Without a time limit: it takes as long as there are files.
+            let found = isolator.object.changes().into_result();
+            let found = found.map_err(|f| failure(&isolator.name, f, None, &self.sources))?;
+            for raw in found {
+                all.push((isolator.name.clone(), change(&isolator.name, raw)?));
+            }
+        }
+        all.sort_by(|(_, a), (_, b)| (&a.tree, &a.path).cmp(&(&b.tree, &b.path)));
+        Ok(all)
+    }
+
     pub(crate) fn make(parts: Parts) -> Result<Self, Trouble> {
         let Parts { policy, resolved, sources, plugins, workload, facts, mut told, entries } = parts;
         let process = process::Settings::new(&resolved.process, &workload, &sources)?;
@@ -146,6 +165,20 @@ impl Plan {
         let reports = plugins.iter().map(|p| report(p)).collect();
         Ok(Self { policy, steps, files, plugins: reports, workload, sources, facts, isolators, process })
     }
+}
+
+fn change(plugin: &str, raw: RawChange) -> Result<Change, Trouble> {
+    let what = match raw.what {
+        0 => Changed::Added,
+        1 => Changed::Changed,
+        2 => Changed::Removed,
+        other => {
+            let why = format!("it tells of a change of kind {other}, which this palisade does not know");
+            return Err(Trouble::new(Kind::Plugin, why).of(plugin));
+        }
+    };
+    let from = raw.from.into_option().map(RString::into_string);
+    Ok(Change { tree: raw.tree.into_string(), path: raw.path.into_string(), what, from })
 }
 
 fn report(plugin: &Plugin) -> PluginReport {

@@ -6,8 +6,8 @@ use std::path::Path;
 use nix::errno::Errno;
 
 use crate::error::{Error, OrCall, Result};
-use crate::procfs::ProcPid;
-use crate::{fd, mount, raw};
+use crate::procfs::{Proc, ProcPid};
+use crate::{fd, mount, process, raw};
 
 /// New mount namespace.
 pub const CLONE_NEWNS: u64 = libc::CLONE_NEWNS as u64;
@@ -100,6 +100,29 @@ pub fn unshare(flags: u64) -> Result<()> {
     let args = [raw::word(flags), 0, 0, 0, 0];
     // SAFETY: unshare takes no pointer; upheld by its man page; else nothing is touched.
     unsafe { raw::syscall(libc::SYS_unshare, args) }.map(drop).or_call(|| format!("unshare({})", show(flags)))
+}
+
+/// Makes a user namespace with these maps, which nobody is in: it says how a mount maps the ids of its files.
+///
+/// Needs: CAP_SETUID and CAP_SETGID. Fails: EPERM without them, ENOSPC at a limit. user_namespaces(7).
+pub fn user_with_maps(uid_map: &str, gid_map: &str) -> Result<OwnedFd> {
+    let (wait, hold) = fd::pipe()?;
+    let process::Cloned::Parent { pid, pidfd } = process::clone3(CLONE_NEWUSER, None)? else {
+        drop(hold);
+        // It stands for the namespace until somebody has it open, or whoever asked for it is gone.
+        let ended = fd::read_some(&wait, 1);
+        process::exit_now(i32::from(ended.is_err()));
+    };
+    let open = || {
+        let child = Proc::host()?.pid(pid)?;
+        child.write("uid_map", uid_map.as_bytes())?;
+        child.write("gid_map", gid_map.as_bytes())?;
+        open_ns(format!("/proc/{pid}/ns/user"))
+    };
+    let made = open();
+    drop(hold);
+    process::waitid(process::Target::PidFd(pidfd.as_fd()), false)?;
+    made
 }
 
 /// Reads the inode number of a process's namespace; two processes with the same are in the same one.

@@ -83,6 +83,14 @@ impl Proc {
     pub fn read(&self, name: &str) -> Result<String> {
         read_inside(self.as_fd(), name)
     }
+
+    /// Writes such a file in one write.
+    ///
+    /// Fails: EROFS where `sys` is read-only, as in a container; EACCES without the setting's capability.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let file = open_inside(self.as_fd(), name, libc::O_WRONLY)?;
+        fd::write_once(&file, bytes, || format!("write({name:?}, {:?})", String::from_utf8_lossy(bytes)))
+    }
 }
 
 /// The directory of one process.

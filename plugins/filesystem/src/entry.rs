@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer};
 use crate::form::{Form, after_space, form};
 use crate::grants::Language;
 use crate::overlay::{Overlay, Upper};
+pub(crate) use crate::parts::{Bind, Dev, Proc, Tmpfs};
 
 /// One entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,57 +26,12 @@ pub(crate) enum Entry {
     Dir { path: AbsPath, mode: u32 },
     File { path: AbsPath, content: Text, mode: u32 },
     Mask(AbsPath),
+    Deny(AbsPath),
     Cgroup(AbsPath),
     Toolchain { language: Language, optional: bool },
     Git { repo: AbsPath, optional: bool },
     SshAgent { optional: bool },
-}
-
-/// A file or directory of the host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Bind {
-    pub(crate) from: AbsPath,
-    pub(crate) to: AbsPath,
-    pub(crate) write: bool,
-    pub(crate) optional: bool,
-    pub(crate) nosuid: bool,
-    pub(crate) nodev: bool,
-    pub(crate) noexec: bool,
-    pub(crate) recursive: bool,
-}
-
-/// An empty file system in memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Tmpfs {
-    pub(crate) path: AbsPath,
-    pub(crate) size: u64,
-    pub(crate) inodes: u32,
-    pub(crate) mode: u32,
-    pub(crate) noexec: bool,
-}
-
-/// A fresh procfs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Proc {
-    pub(crate) path: AbsPath,
-    /// Processes only.
-    pub(crate) pids_only: bool,
-    /// Whether settings below `sys` may be written.
-    pub(crate) sys_writable: bool,
-    /// Names to mask besides the usual ones.
-    pub(crate) mask: Vec<String>,
-    /// Usual names not to mask.
-    pub(crate) unmask: Vec<String>,
-}
-
-/// A minimal /dev.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Dev {
-    pub(crate) path: AbsPath,
-    pub(crate) tty: bool,
-    pub(crate) pts: bool,
-    /// The size of the tmpfs on `shm`; 0 for none.
-    pub(crate) shm: u64,
+    Gpu { optional: bool },
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -83,6 +39,13 @@ enum Access {
     #[default]
     ReadOnly,
     ReadWrite,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+enum Idmap {
+    #[default]
+    None,
+    Owner,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -99,6 +62,7 @@ enum Bare {
     Dev,
     Cgroup,
     SshAgent,
+    Gpu,
 }
 
 #[derive(Deserialize)]
@@ -112,6 +76,7 @@ enum Positional {
     Dir(AbsPath),
     File(AbsPath, Text),
     Mask(AbsPath),
+    Deny(AbsPath),
     Cgroup(AbsPath),
     Toolchain(Language),
     Git(AbsPath),
@@ -136,6 +101,8 @@ enum Named {
         noexec: bool,
         #[serde(default = "yes")]
         recursive: bool,
+        #[serde(default)]
+        idmap: Idmap,
     },
     Tmpfs {
         path: AbsPath,
@@ -199,6 +166,9 @@ enum Named {
     Mask {
         path: AbsPath,
     },
+    Deny {
+        path: AbsPath,
+    },
     Cgroup {
         #[serde(default)]
         path: Option<AbsPath>,
@@ -214,6 +184,9 @@ enum Named {
         optional: bool,
     },
     SshAgent {
+        optional: bool,
+    },
+    Gpu {
         optional: bool,
     },
 }
@@ -238,8 +211,8 @@ fn bits(mode: Option<Mode>, default: u32) -> u32 {
 impl Entry {
     fn bind(from: AbsPath) -> Self {
         let to = from.clone();
-        let (write, optional, noexec) = (false, false, false);
-        Self::Bind(Bind { from, to, write, optional, nosuid: true, nodev: true, noexec, recursive: true })
+        let (write, optional, noexec, as_owner) = (false, false, false, false);
+        Self::Bind(Bind { from, to, write, optional, nosuid: true, nodev: true, noexec, recursive: true, as_owner })
     }
 
     fn tmpfs(path: AbsPath) -> Self {
@@ -266,6 +239,7 @@ fn from_bare<E: serde::de::Error>(bare: &Bare) -> Result<Entry, E> {
         Bare::Proc => Entry::proc(known("/proc")?),
         Bare::Dev => Entry::dev(known("/dev")?),
         Bare::SshAgent => Entry::SshAgent { optional: false },
+        Bare::Gpu => Entry::Gpu { optional: false },
         Bare::Cgroup => Entry::Cgroup(known("/sys/fs/cgroup")?),
     })
 }
@@ -282,6 +256,7 @@ impl From<Positional> for Entry {
             Positional::Dir(path) => Self::Dir { path, mode: 0o755 },
             Positional::File(path, content) => Self::File { path, content, mode: 0o644 },
             Positional::Mask(path) => Self::Mask(path),
+            Positional::Deny(path) => Self::Deny(path),
             Positional::Cgroup(path) => Self::Cgroup(path),
             Positional::Toolchain(language) => Self::Toolchain { language, optional: false },
             Positional::Git(repo) => Self::Git { repo, optional: false },
@@ -291,10 +266,10 @@ impl From<Positional> for Entry {
 
 fn from_named<E: serde::de::Error>(named: Named) -> Result<Entry, E> {
     Ok(match named {
-        Named::Bind { from, to, mode, optional, nosuid, nodev, noexec, recursive } => {
+        Named::Bind { from, to, mode, optional, nosuid, nodev, noexec, recursive, idmap } => {
             let to = to.unwrap_or_else(|| from.clone());
-            let write = mode == Access::ReadWrite;
-            Entry::Bind(Bind { from, to, write, optional, nosuid, nodev, noexec, recursive })
+            let (write, as_owner) = (mode == Access::ReadWrite, idmap == Idmap::Owner);
+            Entry::Bind(Bind { from, to, write, optional, nosuid, nodev, noexec, recursive, as_owner })
         }
         Named::Tmpfs { path, size, inodes, mode, noexec } => {
             // To tmpfs 0 means no limit.
@@ -323,14 +298,16 @@ fn from_named<E: serde::de::Error>(named: Named) -> Result<Entry, E> {
         Named::Dir { path, mode } => Entry::Dir { path, mode: bits(mode, 0o755) },
         Named::File { path, content, mode } => Entry::File { path, content, mode: bits(mode, 0o644) },
         Named::Mask { path } => Entry::Mask(path),
+        Named::Deny { path } => Entry::Deny(path),
         Named::Toolchain { language, optional } => Entry::Toolchain { language, optional },
         Named::Git { repo, optional } => Entry::Git { repo, optional },
         Named::SshAgent { optional } => Entry::SshAgent { optional },
+        Named::Gpu { optional } => Entry::Gpu { optional },
         Named::Cgroup { path } => Entry::Cgroup(path.map_or_else(|| known("/sys/fs/cgroup"), Ok)?),
     })
 }
 
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 16] = [
     "System",
     "Bind",
     "Tmpfs",
@@ -338,12 +315,14 @@ const NAMES: [&str; 14] = [
     "Toolchain",
     "Git",
     "SshAgent",
+    "Gpu",
     "Proc",
     "Dev",
     "Symlink",
     "Dir",
     "File",
     "Mask",
+    "Deny",
     "Cgroup",
 ];
 
@@ -358,7 +337,7 @@ impl<'de> Deserialize<'de> for Entry {
         // Read through `At`, so that an error inside keeps its own line and column.
         let mut inner = ron::Deserializer::from_str_with_options(text, &options).map_err(D::Error::custom)?;
         match (form, name) {
-            (Form::Bare, "System" | "Proc" | "Dev" | "Cgroup" | "SshAgent") => {
+            (Form::Bare, "System" | "Proc" | "Dev" | "Cgroup" | "SshAgent" | "Gpu") => {
                 from_bare(&At::<Bare>::deserialize(&mut inner).map_err(D::Error::custom)?.value)
             }
             (_, "System") => Err(D::Error::custom("`System` takes nothing in parentheses")),
@@ -410,8 +389,10 @@ mod tests {
         );
         assert_eq!(read("Toolchain( /* tools */ Rust )"), read("Toolchain(language: Rust, optional: false)"));
         assert_eq!(read("SshAgent"), read("SshAgent(optional: false)"));
+        assert_eq!(read("Gpu"), read("Gpu(optional: false)"));
         assert_eq!(read("Git(\"/r\")"), read("Git(repo: \"/r\")"));
         assert_eq!(read("Mask(\"/a\")"), Ok(Entry::Mask(path("/a"))));
+        assert_eq!(read("Deny(\"/a\")"), read("Deny(path: \"/a\")"));
         assert_eq!(read("Dir( // why\n \"/a\")"), Ok(Entry::Dir { path: path("/a"), mode: 0o755 }));
         assert_eq!(read("System"), Ok(Entry::System));
     }

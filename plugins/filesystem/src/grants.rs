@@ -4,7 +4,7 @@
 //! elsewhere. They change no environment variable and open no network.
 
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -15,11 +15,11 @@ use palisade_sys::host::gained_privileges;
 use serde::Deserialize;
 
 use crate::entry::{Bind, known};
-use crate::error::Told;
+use crate::heir::Heir;
 use crate::planner::Planner;
-use crate::source::find;
+use crate::source::{find, open_found};
 use crate::steps::Item;
-use crate::tree::{Backing, below};
+use crate::tree::{Backing, Kind, below};
 
 /// Whose tools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -85,7 +85,7 @@ impl Planner<'_> {
     }
 
     /// Whether the view shows this file of the host at its own path already.
-    fn shown(&self, path: &Path) -> Result<bool, Error> {
+    pub(crate) fn shown(&self, path: &Path) -> Result<bool, Error> {
         let Some((real, _)) = find(path)? else { return Ok(false) };
         let inside = self.tree.resolve(path.to_str().unwrap_or_default())?;
         let (at, backing) = self.tree.backing(&inside);
@@ -93,11 +93,28 @@ impl Planner<'_> {
         Ok(source.join(below(&inside, at).unwrap_or_default()) == real)
     }
 
-    /// Adds a bind at its own path to a grant; nothing where it is missing, or shown already.
-    fn grant(&mut self, item: &mut Item, path: &Path, write: bool, origin: Option<Origin>) -> Result<(), Error> {
+    /// Adds a bind at its own path to a grant. The caller has seen it there: if it is gone, something removes it while
+    /// palisade starts, and a grant without what it protects would be wider than it says.
+    pub(crate) fn grant(
+        &mut self,
+        item: &mut Item,
+        path: &Path,
+        write: bool,
+        origin: Option<Origin>,
+    ) -> Result<(), Error> {
         let from = path_of(path)?;
-        let (to, optional) = (from.clone(), true);
-        let bind = Bind { from, to, write, optional, nosuid: true, nodev: true, noexec: false, recursive: true };
+        let (to, optional) = (from.clone(), false);
+        let bind = Bind {
+            from,
+            to,
+            write,
+            optional,
+            nosuid: true,
+            nodev: true,
+            noexec: false,
+            recursive: true,
+            as_owner: false,
+        };
         let bound = self.bind(&bind, origin)?;
         item.ops.extend(bound.ops);
         item.expected.extend(bound.expected);
@@ -117,6 +134,7 @@ impl Planner<'_> {
         for (variable, below_home, parts) in language.places() {
             let default = self.home().map(|home| home.join(below_home));
             let Some(top) = from_environment(variable).or(default) else { continue };
+            self.part_of_home(variable, &top)?;
             looked.push(top.display().to_string());
             let all: Vec<PathBuf> =
                 if parts.is_empty() { vec![top] } else { parts.iter().map(|part| top.join(part)).collect() };
@@ -154,6 +172,16 @@ impl Planner<'_> {
             }
         };
         Ok(item)
+    }
+
+    /// Refuses a place of tools that holds the whole home, keys and all.
+    fn part_of_home(&self, variable: &str, top: &Path) -> Result<(), Error> {
+        let real = find(top).ok().flatten().map_or_else(|| top.to_owned(), |(real, _)| real);
+        let home = self.home().filter(|home| home.starts_with(top) || home.starts_with(&real));
+        home.map_or(Ok(()), |home| {
+            Err(Error::host(format!("{variable} is {}, which holds all of {}", top.display(), home.display()))
+                .help(format!("let {variable} name a directory that holds the tools and nothing else")))
+        })
     }
 
     /// As `shown`, of the file that a program's links end at.
@@ -212,8 +240,11 @@ impl Planner<'_> {
             _ => String::new(),
         };
         item.words = format!("grants the repository {repo} read-write, in it {} read-only{also}", fixed.join(", "));
+        let Some((git, Kind::Dir)) = find(&git)? else {
+            return Err(Error::host(format!("there is no {} any more", git.display())));
+        };
         let words = format!("looks for what sends git elsewhere in {}: {}", git.display(), ELSEWHERE.join(", "));
-        let step = Step::new(Stage::Prepare, words, Elsewhere { git, dir: None, absent: Vec::new() })
+        let step = Step::new(Stage::Attach, words, Elsewhere { git, dir: None, absent: Vec::new(), heir: None })
             .why("what the workload makes of it is removed when it has ended, before anybody runs git there")
             .origin(origin);
         self.before.push(step);
@@ -255,31 +286,46 @@ struct Elsewhere {
     /// Open from the beginning, so that what is removed lies in this directory, whatever has its name by then.
     dir: Option<OwnedFd>,
     absent: Vec<&'static str>,
+    /// Who removes it if this process cannot.
+    heir: Option<Heir>,
 }
 
 impl Action for Elsewhere {
-    fn apply(&mut self, _context: &mut Context<'_>) -> Result<Evidence, Error> {
-        let flags = fd::O_PATH | fd::O_DIRECTORY | fd::O_NOFOLLOW;
-        let dir = fd::open_path(&self.git, flags).told(|| format!("cannot open {}", self.git.display()))?;
+    fn apply(&mut self, context: &mut Context<'_>) -> Result<Evidence, Error> {
+        let dir = open_found(&self.git, fd::O_DIRECTORY)?;
         let inside = fd::proc_fd_path(&dir);
         self.absent = ELSEWHERE.into_iter().filter(|name| fs::symlink_metadata(inside.join(name)).is_err()).collect();
+        let clear = || self.absent.iter().all(|name| remove(&dir, name).is_ok());
+        self.heir = Some(Heir::appoint(context.init_pid()?, &[dir.as_raw_fd()], clear)?);
         self.dir = Some(dir);
         Ok(Evidence::default())
     }
 
     fn undo(&mut self, _context: &mut Context<'_>) -> Result<(), Error> {
         let Some(dir) = self.dir.take() else { return Ok(()) };
+        let mut failed = None;
         for name in std::mem::take(&mut self.absent) {
-            let path = fd::proc_fd_path(&dir).join(name);
-            let Ok(facts) = fs::symlink_metadata(&path) else { continue };
-            let removed = if facts.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-            removed.map_err(|e| {
+            if let Err(e) = remove(&dir, name) {
                 let shown = self.git.join(name);
-                Error::setup(format!("the workload left {}, which sends git elsewhere", shown.display()))
+                let error = Error::setup(format!("the workload left {}, which sends git elsewhere", shown.display()))
                     .call(format!("unlink({}): {e}", shown.display()), e.raw_os_error().unwrap_or(0))
-                    .help("remove it before you run git there")
-            })?;
+                    .help("remove it before you run git there");
+                failed = failed.or(Some(error));
+            }
         }
-        Ok(())
+        if let Some(heir) = self.heir.take() {
+            heir.dismiss();
+        }
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+/// Removes what has a name in a directory, if anything has.
+fn remove(dir: &OwnedFd, name: &str) -> std::io::Result<()> {
+    let path = fd::proc_fd_path(dir).join(name);
+    match fs::symlink_metadata(&path) {
+        Ok(facts) if facts.is_dir() => fs::remove_dir_all(&path),
+        Ok(_) => fs::remove_file(&path),
+        Err(_gone) => Ok(()),
     }
 }

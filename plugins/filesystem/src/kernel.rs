@@ -85,7 +85,7 @@ impl Planner<'_> {
         } else if !proc.sys_writable {
             let sys = format!("{path}/sys");
             let flags = NO_CODE | MountFlags::RO;
-            ops.push(Op::Part { target: Target { path: sys.clone(), kind: Kind::Dir, make: false }, flags });
+            ops.push(Op::Part { target: Target::there(sys.clone(), Kind::Dir), flags });
             expected.push(Expected::plain(&sys, flags));
             words += ", settings read-only";
         }
@@ -95,7 +95,7 @@ impl Planner<'_> {
             for (name, kind) in masks {
                 let path = format!("{path}/{name}");
                 expected.push(Expected::plain(&path, MASKED));
-                ops.push(Op::Mask { target: Target { path, kind, make: false } });
+                ops.push(Op::Mask { target: Target::there(path, kind) });
             }
         }
         let why = "shows the processes of its own pid namespace; what the kernel tells of the whole host is covered";
@@ -140,7 +140,7 @@ impl Planner<'_> {
             let path = format!("{path}/{name}");
             self.tree.name(&path, Made::Name(Kind::File))?;
             expected.push(Expected::plain(&path, MountFlags::RO | MountFlags::NOSUID | MountFlags::NOEXEC));
-            ops.push(Op::Node { name, device, target: Target { path, kind: Kind::File, make: true } });
+            ops.push(Op::Node { name, device, target: Target { make: true, ..Target::there(path, Kind::File) } });
         }
         let mut links = vec![
             ("fd", "/proc/self/fd"),

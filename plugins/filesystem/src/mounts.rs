@@ -20,6 +20,7 @@ pub(crate) struct Mount {
     parent: u64,
     pub(crate) path: String,
     flags: MountFlags,
+    idmapped: bool,
     kind: String,
     options: String,
 }
@@ -32,11 +33,13 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Mount>, Error> {
         let id = left.next()?.parse().ok()?;
         let parent = left.next()?.parse().ok()?;
         let path = unescape(left.nth(2)?);
-        let flags = left.next()?.split(',').filter_map(MountFlags::from_name).fold(MountFlags::NONE, MountFlags::with);
+        let own = left.next()?;
+        let flags = own.split(',').filter_map(MountFlags::from_name).fold(MountFlags::NONE, MountFlags::with);
+        let idmapped = own.split(',').any(|option| option == "idmapped");
         let mut right = right.split(' ');
         let kind = right.next()?.to_owned();
         let options = right.nth(1)?.to_owned();
-        Some(Mount { id, parent, path, flags, kind, options })
+        Some(Mount { id, parent, path, flags, idmapped, kind, options })
     });
     let all: Option<Vec<_>> = parsed.collect();
     all.ok_or_else(|| Error::setup("cannot read the workload's mountinfo"))
@@ -66,6 +69,9 @@ pub(crate) fn check(mounts: &[Mount], expected: &Expected) -> Result<String, Err
     let path = &expected.path;
     let found = topmost(mounts, path).ok_or_else(|| Error::setup(format!("nothing is mounted on {path}")))?;
     flags_are(path, found.flags, expected.flags)?;
+    if expected.idmapped && !found.idmapped {
+        return Err(Error::setup(format!("{path} does not map the ids of its files")));
+    }
     if let Some(kind) = expected.kind.filter(|kind| *kind != found.kind) {
         return Err(Error::setup(format!("a {} is mounted on {path}, not a {kind}", found.kind)));
     }
@@ -85,7 +91,8 @@ pub(crate) fn check(mounts: &[Mount], expected: &Expected) -> Result<String, Err
     if expected.inodes.is_some() && option("nr_inodes") != expected.inodes {
         return Err(Error::setup(format!("{path} has the options {}: the number of inodes differs", holder.options)));
     }
-    Ok(format!("{path} {}", found.flags))
+    let mapped = if expected.idmapped { ",idmapped" } else { "" };
+    Ok(format!("{path} {}{mapped}", found.flags))
 }
 
 fn flags_are(path: &str, found: MountFlags, wanted: MountFlags) -> Result<(), Error> {
@@ -178,6 +185,14 @@ mod tests {
         let error = check(&mounts, &expect("/usr", MountFlags::RO | MountFlags::NOEXEC)).unwrap_err();
         assert_eq!(error.message, "/usr is not noexec; it is mounted ro,nosuid,nodev");
         assert!(check(&mounts, &expect("/opt", MountFlags::NONE)).is_err());
+    }
+
+    #[test]
+    fn a_map_of_ids_that_is_not_there_is_told() {
+        let text = TEXT.replace("/usr ro,nosuid,nodev,relatime", "/usr ro,nosuid,nodev,relatime,idmapped");
+        let wanted = Expected { idmapped: true, ..expect("/usr", MountFlags::RO) };
+        assert_eq!(check(&parse(&text).unwrap(), &wanted).unwrap(), "/usr ro,nosuid,nodev,idmapped");
+        assert!(check(&parse(TEXT).unwrap(), &wanted).unwrap_err().message.contains("does not map"));
     }
 
     #[test]

@@ -112,13 +112,14 @@ impl Planner<'_> {
             }
         };
         let flags = FLAGS.with(MountFlags::RO);
-        let lower = self.source(Source { path: real.clone(), flags, recursive: false, origin, checked: true });
+        let lower = self.source(Source::new(real.clone(), flags, false, origin));
         let limits = match &upper {
             Layer::Discard(fs) => fs.expected(&target.path),
             Layer::Keep { .. } => Expected::plain(&target.path, FLAGS),
         };
         let expected = vec![Expected { kind: Some("overlay"), ..limits }];
         self.tree.mount(&target.path, Backing::Host(real));
+        self.tree.apart(&target.path);
         let ops = vec![Op::Overlay { lower, upper, target }];
         Ok(Item { words, why: why.to_owned(), ops, expected })
     }
@@ -147,7 +148,7 @@ impl Planner<'_> {
             .why("it must lie in the same file system, and one run at a time may use it")
             .origin(origin);
         self.before.push(step);
-        let source = Source { path: parent.to_owned(), flags: FLAGS, recursive: false, origin, checked: true };
+        let source = Source::new(parent.to_owned(), FLAGS, false, origin);
         Ok(Layer::Keep { slot: self.source(source), name: name.to_owned(), work })
     }
 }
@@ -168,6 +169,10 @@ fn own(dir: &Path, uid: u32) -> Result<(), Error> {
         return refused(format!("{} can be exchanged by others, who may write {}", dir.display(), parent.display()));
     }
     Ok(())
+}
+
+fn same(a: &fs::Metadata, b: &fs::Metadata) -> bool {
+    (a.dev(), a.ino()) == (b.dev(), b.ino())
 }
 
 /// The directory that overlayfs works in: made, locked for this run, and removed.
@@ -197,28 +202,44 @@ impl Action for Work {
             );
         }
         let dir = File::open(&self.path).map_err(|e| failed(&e, "open"))?;
+        let busy = |call: String| {
+            Err(Error::setup(format!("{path} is in use by another run"))
+                .call(call, 0)
+                .help("wait for its end, or keep changes in another directory"))
+        };
         if let Err(why) = dir.try_lock() {
-            return Err(Error::setup(format!("{path} is in use by another run"))
-                .call(format!("flock({path}, LOCK_EX|LOCK_NB): {why}"), 0)
-                .help("wait for its end, or keep changes in another directory"));
+            return busy(format!("flock({path}, LOCK_EX|LOCK_NB): {why}"));
+        }
+        // One that ended just now has removed what was opened, and a third may have made its own: that one's lock is
+        // another.
+        let (opened, named) = (dir.metadata().map_err(|e| failed(&e, "fstat"))?, fs::symlink_metadata(&self.path));
+        if !named.is_ok_and(|named| same(&named, &opened)) {
+            return busy(format!("lstat({path}): another directory than was locked"));
         }
         self.dir = Some(dir);
         Ok(Evidence::default())
     }
 
     fn undo(&mut self, _context: &mut Context<'_>) -> Result<(), Error> {
-        let Some(_lock) = self.dir.take() else { return Ok(()) };
+        let Some(lock) = self.dir.take() else { return Ok(()) };
         let failed = |e: std::io::Error| {
             let call = format!("rmdir({}): {e}", self.path.display());
             Error::setup("what overlayfs worked in is still there").call(call, e.raw_os_error().unwrap_or(0))
         };
+        // By descriptor: the workload may have had a way to what has these names by now.
+        let inside = fd::proc_fd_path(&lock);
         // The kernel makes directories of mode 0 in it, which their owner cannot list.
-        for entry in fs::read_dir(&self.path).map_err(failed)?.flatten() {
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                fs::set_permissions(entry.path(), Permissions::from_mode(0o700)).map_err(failed)?;
+        for entry in fs::read_dir(&inside).map_err(failed)?.flatten() {
+            let flags = fd::O_PATH | fd::O_DIRECTORY | fd::O_NOFOLLOW;
+            if let Ok(dir) = fd::open_at(&lock, entry.file_name(), flags) {
+                fs::set_permissions(fd::proc_fd_path(&dir), Permissions::from_mode(0o700)).map_err(failed)?;
+                fs::remove_dir_all(inside.join(entry.file_name())).map_err(failed)?;
+            } else {
+                fs::remove_file(inside.join(entry.file_name())).map_err(failed)?;
             }
         }
-        fs::remove_dir_all(&self.path).map_err(failed)
+        // Empty, or the name of something else by now: then it stays.
+        fs::remove_dir(&self.path).map_err(failed)
     }
 }
 

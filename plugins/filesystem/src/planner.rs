@@ -3,14 +3,17 @@
 use std::path::Path;
 use std::rc::Rc;
 
-use palisade_abi::{Act, At, Denial, Error, Host, Isolator, Origin, Step};
+use palisade_abi::{Act, At, Change, Denial, Error, Host, Isolator, Origin, Step};
 use palisade_sys::mount::MountFlags;
 use palisade_sys::procfs::Proc;
 
+use crate::changes::{self, Attributes};
 use crate::config::{Config, Etc, Root};
+use crate::deny::{self, Stub};
 use crate::entry::{Bind, Entry, Tmpfs};
 use crate::error::Told;
 use crate::explain;
+use crate::idmap::{self, Mapped};
 use crate::op::{Content, Expected, Fresh, Op};
 use crate::source::{Source, find};
 use crate::steps::{self, Doing, Item};
@@ -26,13 +29,15 @@ pub(crate) const ROOT_FLAGS: MountFlags = MountFlags::NOSUID.with(MountFlags::NO
 /// The plugin, configured.
 pub(crate) struct Filesystem {
     config: Config,
+    /// How overlays that are kept remember what plain files cannot say.
+    attributes: Attributes,
 }
 
 impl Filesystem {
     /// Checks what can be checked without the host.
-    pub(crate) fn new(config: Config) -> Result<Self, Error> {
-        let host = config.root.as_ref().is_some_and(|root| root.value == Root::Host);
-        if let Some(entry) = config.entries.first().filter(|_| host) {
+    pub(crate) fn new(config: Config, host: &Host) -> Result<Self, Error> {
+        let given = config.root.as_ref().is_some_and(|root| root.value == Root::Host);
+        if let Some(entry) = config.entries.first().filter(|_| given) {
             return Err(Error::policy("with root: Host nothing is built, so an entry has no place")
                 .at(entry.origin)
                 .help("write root: Empty, or remove the entries"));
@@ -44,7 +49,7 @@ impl Filesystem {
                 .at(origin)
                 .help("give a limit above 0, or remove the line"));
         }
-        Ok(Self { config })
+        Ok(Self { config, attributes: Attributes::of(host.has_capability(CAP_SYS_ADMIN)) })
     }
 
     fn is_host(&self) -> bool {
@@ -72,6 +77,10 @@ pub(crate) struct Planner<'a> {
     pub(crate) bytes: usize,
     /// What is done on the host before.
     pub(crate) before: Vec<Step>,
+    /// Names that are kept from the workload.
+    pub(crate) stubs: Vec<Stub>,
+    /// Binds whose owner is shown as the workload.
+    mapped: Vec<Mapped>,
     sources: Vec<Source>,
 }
 
@@ -92,9 +101,11 @@ impl Planner<'_> {
             Entry::Toolchain { language, optional } => return self.toolchain(*language, *optional, entry.origin),
             Entry::Git { repo, optional } => return self.git(repo, *optional, entry.origin),
             Entry::SshAgent { optional } => return self.ssh_agent(*optional, entry.origin),
+            Entry::Gpu { optional } => return self.gpu(*optional, entry.origin),
             Entry::Proc(proc) => return self.proc(proc),
             Entry::Dev(dev) => return self.dev(dev),
             Entry::Mask(path) => return self.mask(path.as_str()),
+            Entry::Deny(path) => return self.deny(path.as_str(), entry.origin),
             Entry::Cgroup(path) => return self.cgroup(path.as_str()),
             Entry::Symlink { target, at } => {
                 let path = self.symlink(at.as_str(), target.as_str(), &mut ops)?;
@@ -149,10 +160,18 @@ impl Planner<'_> {
                 .help("make it, or write Bind(from: ..., optional: true)"));
         };
         let recursive = bind.recursive && self.reaches_below(&real)?;
+        let owner = if bind.as_owner { Some(self.owner_of(&real, bind.write)?) } else { None };
         let target = self.tree.target(bind.to.as_str(), kind)?;
-        let expected = vec![Expected::plain(&target.path, flags).with_more_below(recursive)];
+        let plain = Expected::plain(&target.path, flags).with_more_below(recursive);
+        let expected = vec![Expected { idmapped: owner.is_some(), ..plain }];
         self.tree.mount(&target.path, Backing::Host(real.clone()));
-        let slot = self.source(Source { path: real, flags, recursive, origin, checked: true });
+        if bind.write {
+            self.tree.writable(&target.path, flags);
+        }
+        let path = real.clone();
+        let slot = self.source(Source::new(real, flags, recursive, origin));
+        let words = owner.iter().fold(words, |words, owner| format!("{words}, {owner} shown as the workload"));
+        self.mapped.extend(owner.map(|owner| Mapped { slot, path, owner, origin }));
         let why = if bind.write { "what is written there stays on the host" } else { "can be seen and not changed" };
         Ok(Item { words, why: why.to_owned(), ops: vec![Op::Bind { slot, target }], expected })
     }
@@ -190,15 +209,15 @@ impl Planner<'_> {
         Ok(Item { words, why, ops: vec![Op::Fresh { fs, target }], expected })
     }
 
-    fn mask(&mut self, path: &str) -> Result<Item, Error> {
-        let (path, kind) = self.tree.kind_of(path)?;
+    pub(crate) fn mask(&mut self, path: &str) -> Result<Item, Error> {
+        let target = self.tree.covered(path)?;
+        let path = &target.path;
         if path == "/" {
             return Err(Error::policy("a mask on / would hide the whole view"));
         }
-        let expected = vec![Expected::plain(&path, MASKED)];
-        let what = if kind == Kind::Dir { "an empty directory" } else { "a file that cannot be opened" };
+        let expected = vec![Expected::plain(path, MASKED)];
+        let what = if target.kind == Kind::Dir { "an empty directory" } else { "a file that cannot be opened" };
         let words = format!("masks {path} with {what}");
-        let target = crate::tree::Target { path, kind, make: false };
         self.tree.mount(&target.path, Backing::Kernel);
         let why = "hidden, and nothing is changed on the host".to_owned();
         Ok(Item { words, why, ops: vec![Op::Mask { target }], expected })
@@ -216,8 +235,11 @@ impl Filesystem {
             let flags = if self.readonly() { ROOT_FLAGS | MountFlags::RO } else { ROOT_FLAGS };
             let recursive = planner.reaches_below(&real)?;
             planner.tree = Tree::new(Backing::Host(real.clone()));
+            if !self.readonly() {
+                planner.tree.writable("/", flags);
+            }
             let expected = vec![Expected::plain("/", flags).with_more_below(recursive)];
-            let slot = planner.source(Source { path: real, flags, recursive, origin: *origin, checked: true });
+            let slot = planner.source(Source::new(real, flags, recursive, *origin));
             let words = format!("takes {path} as the new root, {flags}");
             return Ok((Base::Rootfs(slot), Item { words, why, ops: Vec::new(), expected }));
         }
@@ -240,9 +262,11 @@ impl Filesystem {
         let view = Rc::new(View::new(base, planner.sources, freeze, host)?);
         let origin = self.config.root.as_ref().and_then(|root| root.origin);
         let mut steps = planner.before;
+        steps.extend(deny::step(planner.stubs));
         if !witnessed && count > 0 {
             steps.push(steps::open(&view, count).origin(origin));
         }
+        steps.extend(planner.mapped.into_iter().map(|mapped| idmap::step(mapped, &view, host)));
         steps.push(steps::build(&view, Doing::Root, root, witnessed).origin(origin));
         for (mut item, origin) in items {
             let ops = std::mem::take(&mut item.ops);
@@ -274,6 +298,17 @@ fn uncovered(mut items: Vec<(Item, Option<Origin>)>) -> Vec<(Item, Option<Origin
     items
 }
 
+/// An entry with what it holds in place for itself.
+fn held(mut item: Item, dirs: &[(String, MountFlags)]) -> Item {
+    if dirs.is_empty() {
+        return item;
+    }
+    let names: Vec<&str> = dirs.iter().map(|(path, _)| path.as_str()).collect();
+    item.words += &format!("; {} cannot be renamed", names.join(", "));
+    item.expected.splice(0..0, dirs.iter().map(|(path, flags)| Expected::plain(path, *flags)));
+    item
+}
+
 impl Isolator for Filesystem {
     fn plan(&self, host: &Host) -> Result<Vec<Step>, Error> {
         let root = self.config.root.as_ref();
@@ -293,6 +328,8 @@ impl Isolator for Filesystem {
             items: Vec::new(),
             bytes: 0,
             before: Vec::new(),
+            stubs: Vec::new(),
+            mapped: Vec::new(),
             sources: Vec::new(),
         };
         let (base, root_item) = self.base(&mut planner)?;
@@ -300,6 +337,7 @@ impl Isolator for Filesystem {
             // An error that names no place of its own is about this entry.
             let item =
                 planner.entry(entry).map_err(|error| Error { origin: error.origin.or(entry.origin), ..error })?;
+            let item = held(item, &planner.tree.take_held());
             planner.items.push((item, entry.origin));
         }
         if let Base::Empty(fs) = &base {
@@ -316,6 +354,16 @@ impl Isolator for Filesystem {
 
     fn explain(&self, act: &Act) -> Option<Denial> {
         if self.is_host() { None } else { explain::explain(&self.config, act) }
+    }
+
+    fn changes(&self) -> Result<Vec<Change>, Error> {
+        let mut all = Vec::new();
+        for entry in &self.config.entries {
+            if let Entry::Overlay(overlay) = &entry.value {
+                all.extend(changes::list(overlay, self.attributes).map_err(|error| error.at(entry.origin))?);
+            }
+        }
+        Ok(all)
     }
 }
 

@@ -29,6 +29,8 @@ pub(crate) struct Source {
     pub(crate) origin: Option<Origin>,
     /// Whether the opened file is compared with the path: for what the policy names. System directories are root's.
     pub(crate) checked: bool,
+    /// The character device that it must be.
+    pub(crate) device: Option<(u32, u32)>,
 }
 
 /// Finds a path of the host: without links, and its kind. `None` where there is nothing.
@@ -91,18 +93,42 @@ fn stranger(path: &Path, link: &Path, uid: u32) -> Error {
     Error::policy(message).help("a workload of an earlier run could have put it there; write the path that is meant")
 }
 
+/// Opens a path that was found: what has its name by now must be what had it then.
+pub(crate) fn open_found(path: &Path, flags: i32) -> Result<OwnedFd, Error> {
+    let said = || format!("cannot open {}", path.display());
+    let file = fd::open_path(path, fd::O_PATH | fd::O_NOFOLLOW | flags).told(said)?;
+    let found = fd::fd_path(&file).told(said)?;
+    if found != path {
+        return Err(Error::setup(format!("{} has become {}", path.display(), found.display()))
+            .help("something changes this path while palisade starts"));
+    }
+    Ok(file)
+}
+
 impl Source {
+    /// What the policy names.
+    pub(crate) fn new(path: PathBuf, flags: MountFlags, recursive: bool, origin: Option<Origin>) -> Self {
+        Self { path, flags, recursive, origin, checked: true, device: None }
+    }
+
+    fn is_its_device(&self, file: &OwnedFd) -> Result<(), Error> {
+        let facts = fd::fstat(file).told(|| format!("cannot look at {}", self.path.display()))?;
+        match self.device {
+            Some(device) if !facts.is_char_device() || facts.device() != device => {
+                let (major, minor) = device;
+                let message = format!("{} is not the character device {major}:{minor}", self.path.display());
+                Err(Error::setup(message).help("something changes it while palisade starts"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Clones it into a mount that is attached nowhere yet. With `early`, its attributes are set at once.
     pub(crate) fn open(&self, early: bool) -> Result<OwnedFd, Error> {
         let said = || format!("cannot open {} for the view", self.path.display());
         let tree = if self.checked {
-            let file = fd::open_path(&self.path, fd::O_PATH).told(said)?;
-            let found = fd::fd_path(&file).told(said)?;
-            if found != self.path {
-                return Err(Error::setup(format!("{} has become {}", self.path.display(), found.display()))
-                    .at(self.origin)
-                    .help("something changes this path while palisade starts"));
-            }
+            let file = open_found(&self.path, 0).map_err(|error| error.at(self.origin))?;
+            self.is_its_device(&file).map_err(|error| error.at(self.origin))?;
             mount::open_tree_fd(&file, self.recursive)
         } else {
             mount::open_tree_clone(fd::CWD, &self.path, self.recursive)
@@ -135,6 +161,22 @@ mod tests {
         // A link of root, as /proc/self is.
         let own = find(Path::new("/proc/self/status")).unwrap().unwrap();
         assert_eq!(own, (PathBuf::from(format!("/proc/{}/status", std::process::id())), Kind::File));
+    }
+
+    /// What git is sent elsewhere by was looked for by name: a link put in the way made that another directory.
+    #[test]
+    fn what_was_found_is_not_opened_through_a_link_that_came_later() {
+        let dir = std::env::temp_dir().join(format!("palisade-found-{}", std::process::id()));
+        std::fs::create_dir_all(dir.join("a/git")).unwrap();
+        let (found, _) = find(&dir.join("a/git")).unwrap().unwrap();
+        let before = open_found(&found, fd::O_DIRECTORY);
+        std::fs::rename(dir.join("a"), dir.join("b")).unwrap();
+        std::os::unix::fs::symlink("b", dir.join("a")).unwrap();
+        let after = open_found(&found, fd::O_DIRECTORY);
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert!(before.is_ok());
+        let error = after.unwrap_err();
+        assert!(error.message.contains("has become"), "{}", error.message);
     }
 
     /// A workload that replaced its output directory by a link would get what the link points to in the next run.

@@ -156,7 +156,7 @@ impl Planner<'_> {
         let recursive = self.attributes_reach_below;
         item.expected.push(Expected::plain(&target.path, FLAGS).with_more_below(recursive));
         self.tree.mount(&target.path, Backing::Host(real.clone()));
-        let slot = self.source(Source { path: real, flags: FLAGS, recursive, origin: None, checked: false });
+        let slot = self.source(Source { checked: false, ..Source::new(real, FLAGS, recursive, None) });
         item.ops.push(Op::Bind { slot, target });
         Ok(())
     }

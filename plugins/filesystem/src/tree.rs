@@ -1,9 +1,10 @@
 //! The view while it is planned. Pure, except that what lies in a directory of the host is looked up there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use palisade_abi::Error;
+use palisade_sys::mount::MountFlags;
 
 /// Who made what lies at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +30,26 @@ pub(crate) struct Target {
     pub(crate) path: String,
     pub(crate) kind: Kind,
     pub(crate) make: bool,
+    /// Directories on the way that are held in place first; see [`Tree::hold`].
+    pub(crate) held: Vec<String>,
+}
+
+impl Target {
+    /// A file or directory that is there, in a directory that the workload cannot rename.
+    pub(crate) fn there(path: String, kind: Kind) -> Self {
+        Self { path, kind, make: false, held: Vec::new() }
+    }
+}
+
+/// What becomes of a name that the workload makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// It cannot.
+    Read,
+    /// It is on the host.
+    Write,
+    /// It lies in an overlay.
+    Apart,
 }
 
 /// The links of a kernel's patience (`MAXSYMLINKS`).
@@ -40,17 +61,71 @@ pub(crate) struct Tree {
     mounts: Vec<(String, Backing)>,
     links: BTreeMap<String, String>,
     kinds: BTreeMap<String, Kind>,
+    /// Directories of the host that the workload may write, with the flags of their mounts.
+    writable: BTreeMap<String, MountFlags>,
+    /// Overlays.
+    apart: BTreeSet<String>,
+    /// What was held in place and not told yet.
+    held: Vec<(String, MountFlags)>,
 }
 
 impl Tree {
     /// A view whose root is this.
     pub(crate) fn new(root: Backing) -> Self {
-        Self { mounts: vec![("/".to_owned(), root)], links: BTreeMap::new(), kinds: BTreeMap::new() }
+        let (links, kinds, writable) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { mounts: vec![("/".to_owned(), root)], links, kinds, writable, apart: BTreeSet::new(), held: Vec::new() }
     }
 
     /// Says that something is mounted at a path from here on.
     pub(crate) fn mount(&mut self, path: &str, backing: Backing) {
         self.mounts.push((path.to_owned(), backing));
+        self.writable.remove(path);
+        self.apart.remove(path);
+    }
+
+    /// Says that what is mounted at a path is an overlay.
+    pub(crate) fn apart(&mut self, path: &str) {
+        self.apart.insert(path.to_owned());
+    }
+
+    /// What becomes of a name that is made in the mount at a path.
+    pub(crate) fn access(&self, at: &str) -> Access {
+        match (self.apart.contains(at), self.writable.contains_key(at)) {
+            (true, _) => Access::Apart,
+            (false, true) => Access::Write,
+            (false, false) => Access::Read,
+        }
+    }
+
+    /// Says that what is mounted at a path is the host's, and that the workload may write it.
+    pub(crate) fn writable(&mut self, path: &str, flags: MountFlags) {
+        self.writable.insert(path.to_owned(), flags);
+    }
+
+    /// Holds the directories between such a mount and a place below it, by making each a mount of its own: the
+    /// workload could rename an ordinary one, what is mounted below included, and make another tree of that name.
+    fn hold(&mut self, path: &str) -> Vec<String> {
+        let (at, backing) = self.backing(path);
+        let (Backing::Host(source), Some(flags)) = (backing, self.writable.get(at).copied()) else { return Vec::new() };
+        let (mut here, mut source) = (at.trim_end_matches('/').to_owned(), source.clone());
+        let rest = below(path, at).unwrap_or_default();
+        let between: Vec<String> =
+            rest.rsplit_once('/').map_or("", |(between, _)| between).split('/').map(str::to_owned).collect();
+        let mut held = Vec::new();
+        for part in between.iter().filter(|part| !part.is_empty()) {
+            here = format!("{here}/{part}");
+            source.push(part);
+            self.mounts.push((here.clone(), Backing::Host(source.clone())));
+            self.writable.insert(here.clone(), flags);
+            held.push(here.clone());
+        }
+        self.held.extend(held.iter().map(|path| (path.clone(), flags)));
+        held
+    }
+
+    /// What was held in place since this was asked last.
+    pub(crate) fn take_held(&mut self) -> Vec<(String, MountFlags)> {
+        std::mem::take(&mut self.held)
     }
 
     /// The mount that a path lies in, with its place: the deepest, and of several the last.
@@ -78,7 +153,7 @@ impl Tree {
     }
 
     /// Finds out where a mount of this kind can go.
-    pub(crate) fn target(&self, path: &str, kind: Kind) -> Result<Target, Error> {
+    pub(crate) fn target(&mut self, path: &str, kind: Kind) -> Result<Target, Error> {
         let path = self.resolve(path)?;
         let (at, backing) = self.backing(&path);
         let make = match backing {
@@ -103,7 +178,22 @@ impl Tree {
                     .help("only Mask can be used there"));
             }
         };
-        Ok(Target { path, kind, make })
+        let held = self.hold(&path);
+        Ok(Target { path, kind, make, held })
+    }
+
+    /// A name that will be there for something to be mounted on it, and is the workload's no more.
+    pub(crate) fn denied(&mut self, path: &str) -> Target {
+        let held = self.hold(path);
+        self.mount(path, Backing::Kernel);
+        Target { held, ..Target::there(path.to_owned(), Kind::File) }
+    }
+
+    /// Finds out what a mask would cover.
+    pub(crate) fn covered(&mut self, path: &str) -> Result<Target, Error> {
+        let (path, kind) = self.kind_of(path)?;
+        let held = self.hold(&path);
+        Ok(Target { held, ..Target::there(path, kind) })
     }
 
     /// Plans a new name of the view's own: a link, a file or a directory. Gives the path without links.
@@ -286,12 +376,30 @@ mod tests {
 
     #[test]
     fn kinds_do_not_mix() {
-        let tree = tree();
+        let mut tree = tree();
         assert!(tree.target("/etc/passwd", Kind::Dir).unwrap_err().message.contains("is a file already"));
         assert_eq!(tree.kind_of("/etc").unwrap(), ("/etc".to_owned(), Kind::Dir));
         assert_eq!(tree.kind_of("/etc/passwd").unwrap().1, Kind::File);
         assert_eq!(tree.kind_of("/proc/kcore").map(|found| found.1).unwrap_or(Kind::File), Kind::File);
         assert!(tree.kind_of("/none").is_err());
+    }
+
+    /// A read-only file deep in a project could be replaced, with the directory that it lies in.
+    #[test]
+    fn what_lies_between_a_directory_to_write_and_a_mount_below_it_is_held_in_place() {
+        let mut tree = tree();
+        let flags = MountFlags::NOSUID;
+        assert!(tree.target("/usr/lib/locale", Kind::Dir).unwrap().held.is_empty());
+        tree.writable("/usr", flags);
+        assert!(tree.target("/usr", Kind::Dir).unwrap().held.is_empty());
+        assert!(tree.target("/usr/lib", Kind::Dir).unwrap().held.is_empty());
+        assert_eq!(tree.target("/usr/share/doc", Kind::Dir).unwrap().held, ["/usr/share"]);
+        // Once is enough.
+        assert!(tree.covered("/usr/share/info").unwrap().held.is_empty());
+        assert_eq!(tree.take_held(), [("/usr/share".to_owned(), flags)]);
+        // What is mounted over it is not it.
+        tree.mount("/usr", Backing::Host(PathBuf::from("/usr")));
+        assert!(tree.target("/usr/lib/locale", Kind::Dir).unwrap().held.is_empty());
     }
 
     #[test]

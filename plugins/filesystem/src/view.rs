@@ -1,7 +1,7 @@
 //! The view while it is built. The child fills it; the host keeps what it opened, and what it read back.
 
 use std::cell::{Ref, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
@@ -11,14 +11,12 @@ use palisade_sys::mount::{self, Fs, MountAttr, MountFlags};
 use palisade_sys::procfs::Proc;
 use palisade_sys::{Errno, fd, limits, names, process};
 
+use crate::device::{NULL, clone_device};
 use crate::error::Told;
 use crate::mounts::{self, Mount};
 use crate::op::{Fresh, Op};
 use crate::source::Source;
 use crate::tree::{Kind, Target, below};
-
-/// Major and minor number of the null device.
-const NULL: (u32, u32) = (1, 3);
 
 /// Covers what is masked: nothing to read, write, execute or open.
 pub(crate) const MASKED: MountFlags =
@@ -64,6 +62,8 @@ struct State {
     masked_file: Option<OwnedFd>,
     masked_dir: Option<OwnedFd>,
     umask: Option<u32>,
+    /// Directories that are mounts of their own so that they keep their names.
+    held: BTreeSet<String>,
 }
 
 impl View {
@@ -97,6 +97,16 @@ impl View {
     /// Lets go of everything that was opened.
     pub(crate) fn close_all(&self) {
         self.state.borrow_mut().slots.clear();
+    }
+
+    /// Has what was opened show the ids of its files through the map of a user namespace.
+    pub(crate) fn map_ids(&self, slot: usize, user: &OwnedFd) -> Result<(), Error> {
+        let state = self.state.borrow();
+        let (Some(Some(tree)), Some(source)) = (state.slots.get(slot), self.sources.get(slot)) else {
+            return Err(Error::setup("it is not open on the host"));
+        };
+        mount::set_idmap(tree, source.recursive, user)
+            .told(|| format!("the ids of {} cannot be mapped", source.path.display()))
     }
 
     /// Whether attributes are set before a mount is attached.
@@ -257,6 +267,7 @@ impl View {
     /// Attaches a mount at its place, which is made where the view may.
     pub(crate) fn attach(&self, tree: &OwnedFd, target: &Target) -> Result<(), Error> {
         let path = &target.path;
+        target.held.iter().try_for_each(|dir| self.hold(dir))?;
         let said = || format!("cannot mount on {path}");
         if target.make {
             let (parent, name) = self.parent(path)?;
@@ -272,6 +283,19 @@ impl View {
         // What was open there is covered now.
         self.state.borrow_mut().dirs.retain(|dir, _| below(dir, path).is_none());
         Ok(())
+    }
+
+    /// Makes a directory a mount of its own, as it is.
+    fn hold(&self, dir: &str) -> Result<(), Error> {
+        if !self.state.borrow_mut().held.insert(dir.to_owned()) {
+            return Ok(());
+        }
+        let flags = fd::O_PATH | fd::O_DIRECTORY | fd::O_NOFOLLOW;
+        let cover = |root: &Root| {
+            let place = root.open(dir, flags)?;
+            mount::move_mount_onto(mount::open_tree_fd(&place, true)?, &place)
+        };
+        self.with_root(cover).told(|| format!("cannot hold {dir} in its place"))
     }
 
     /// A mount of cgroup2 shows the root of the cgroup namespace and all below it. From the host's namespace it would
@@ -354,19 +378,6 @@ pub(crate) fn make(fresh: &Fresh) -> Result<OwnedFd, Error> {
         fs.create(fresh.flags)
     };
     make().told(|| format!("cannot make a new {}", fresh.kind))
-}
-
-/// Clones a device node of the host, and checks that what was cloned is that device.
-fn clone_device(name: &str, device: (u32, u32)) -> Result<OwnedFd, Error> {
-    let said = || format!("cannot clone /dev/{name}");
-    let tree = mount::open_tree_clone(fd::CWD, format!("/dev/{name}"), false).told(said)?;
-    let facts = fd::fstat(&tree).told(said)?;
-    if facts.is_char_device() && facts.device() == device {
-        return Ok(tree);
-    }
-    let (major, minor) = device;
-    Err(Error::setup(format!("/dev/{name} is not the character device {major}:{minor}"))
-        .help("the /dev that palisade was started with is not the kernel's"))
 }
 
 /// A namespace of this process.

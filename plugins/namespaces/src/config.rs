@@ -39,6 +39,8 @@ palisade_abi::layered! {
         pub(crate) ids: Option<At<Ids>>,
         /// Whether setgroups(2) is allowed inside.
         pub(crate) setgroups: Option<At<Setgroups>>,
+        /// Whether user namespaces can be made inside.
+        pub(crate) nested: Option<At<Nested>>,
     }
 
     /// How far the clocks of a new time namespace are from the host's.
@@ -127,6 +129,13 @@ pub(crate) enum Ids {
 /// Whether setgroups(2) is allowed in a new user namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) enum Setgroups {
+    Allow,
+    Deny,
+}
+
+/// Whether the workload can make user namespaces of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) enum Nested {
     Allow,
     Deny,
 }

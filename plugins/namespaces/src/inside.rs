@@ -64,6 +64,30 @@ pub(crate) fn name(field: &'static str, value: String, origin: Option<Origin>) -
     Ok(Step::run(Stage::Build, words, set).why("the host's own name says where one is").origin(origin))
 }
 
+/// The most user namespaces in this one and below. The limit is each user namespace's own; CAP_SYS_RESOURCE in it lifts
+/// it.
+const NESTED: &str = "sys/user/max_user_namespaces";
+
+/// Keeps user namespaces from being made inside.
+pub(crate) fn no_nested() -> Step {
+    let words = "allows no user namespace inside: user.max_user_namespaces is 0 in its own";
+    let set = |_: &mut Context<'_>| {
+        let proc = Proc::host().told(|| "cannot see the settings of the user namespace".to_owned())?;
+        proc.write(NESTED, b"0").told(|| "cannot limit the user namespaces inside".to_owned()).map_err(|error| {
+            let help =
+                "in a container /proc/sys is read-only; there deny the calls: Group(\"@namespaces\") in `seccomp`";
+            error.help(help)
+        })?;
+        let found = proc.read(NESTED).told(|| "cannot read the limit of user namespaces back".to_owned())?;
+        if found.trim() != "0" {
+            return Err(Error::setup(format!("{} user namespaces can be made inside", found.trim())));
+        }
+        Ok("user.max_user_namespaces reads back as 0")
+    };
+    Step::run(Stage::Build, words, set)
+        .why("a new user namespace gives every capability over the kernel's less tested half")
+}
+
 /// Brings up `lo`.
 pub(crate) fn loopback(shared: &Rc<Shared>, origin: Option<Origin>) -> Step {
     Step::new(Stage::Build, "brings the loopback interface up", Loopback(Rc::clone(shared)))

@@ -6,7 +6,7 @@ use palisade_abi::{Act, At, Denial, Error, Host, Isolator, Origin, Stage, Step};
 use palisade_sys::procfs::Proc;
 
 use crate::born::{Born, Shared};
-use crate::config::{Choice, Config, Ids, User};
+use crate::config::{Choice, Config, Ids, Nested, User};
 use crate::error::Told;
 use crate::ids::{self, IdMap, Launcher};
 use crate::join::Join;
@@ -127,6 +127,12 @@ impl Namespaces {
                 .at(setgroups.origin)
                 .help("write `user: New`, or remove the line"));
         }
+        let nested = self.config.nested.as_ref().filter(|nested| nested.value == Nested::Deny);
+        if let Some(nested) = nested.filter(|_| !matches!(wanted.user, Whose::New(_))) {
+            return Err(Error::policy("`nested: Deny` has no new user namespace to hold in")
+                .at(nested.origin)
+                .help("write `user: New`, or deny the calls: Group(\"@namespaces\") in `seccomp`"));
+        }
         if let (Whose::Join(_), true) = (&wanted.user, wanted.is_new(&PID)) {
             return Err(Error::policy("a new pid namespace would not belong to the user namespace that is joined")
                 .at(self.choice(&PID).and_then(|choice| choice.origin))
@@ -211,6 +217,9 @@ impl Namespaces {
         }
         if wanted.is_new(&MOUNT) {
             steps.push(inside::private(shared).origin(self.choice(&MOUNT).and_then(|choice| choice.origin)));
+        }
+        if let Some(nested) = self.config.nested.as_ref().filter(|nested| nested.value == Nested::Deny) {
+            steps.push(inside::no_nested().origin(nested.origin));
         }
         for (field, name) in [("hostname", &self.config.hostname), ("domainname", &self.config.domainname)] {
             if let Some(name) = name {

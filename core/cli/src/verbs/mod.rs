@@ -1,5 +1,6 @@
 //! One file for each verb.
 
+mod changes;
 mod claims;
 mod denied;
 mod doctor;
@@ -62,6 +63,7 @@ pub(crate) fn perform(argv: Vec<OsString>) -> u8 {
         Verb::Plan(args) => plan::plan(args),
         Verb::Doctor(args) => doctor::doctor(args),
         Verb::Gc(args) => gc::gc(args),
+        Verb::Changes(args) => changes::changes(&args),
         Verb::Probe(args) => probe::probe(&args),
         Verb::Policy(verb) => policy::policy(verb),
         Verb::Plugin(verb) => plugin::plugin(verb),

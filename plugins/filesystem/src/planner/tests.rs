@@ -133,6 +133,8 @@ fn the_last_file_of_a_name_counts() {
         items: Vec::new(),
         bytes: 0,
         before: Vec::new(),
+        stubs: Vec::new(),
+        mapped: Vec::new(),
         sources: Vec::new(),
     };
     for entry in &config.entries {

@@ -40,7 +40,7 @@ fn the_reference_sets_every_option_and_is_planned() {
     let config: Config = merge_layers(&[fragment], &Vars::new()).unwrap();
     let set = [&config.mount, &config.pid, &config.net, &config.ipc, &config.uts, &config.cgroup, &config.time];
     assert!(set.into_iter().all(Option::is_some));
-    assert!(config.user.is_some() && config.ids.is_some() && config.setgroups.is_some());
+    assert!(config.user.is_some() && config.ids.is_some() && config.setgroups.is_some() && config.nested.is_some());
     assert!(config.hostname.is_some() && config.domainname.is_some() && config.loopback.is_some());
     assert!(config.time_offsets.boottime.is_some() && config.time_offsets.monotonic.is_some());
     assert_eq!(
@@ -57,6 +57,7 @@ fn the_reference_sets_every_option_and_is_planned() {
             "build: becomes uid 0, gid 0 and no other group inside",
             "build: moves CLOCK_MONOTONIC by 0 s and CLOCK_BOOTTIME by -3600 s",
             "build: makes every mount private",
+            "build: allows no user namespace inside: user.max_user_namespaces is 0 in its own",
             "build: sets the hostname `box`",
             "build: sets the domainname `fence`",
             "build: brings the loopback interface up",
@@ -131,6 +132,7 @@ fn what_makes_no_sense_is_refused() {
         ("( ids: Auto )", "no new user namespace"),
         ("( user: AsNeeded, ids: Keep )", "no new user namespace"),
         ("( setgroups: Deny )", "no new user namespace"),
+        ("( user: AsNeeded, nested: Deny )", "no new user namespace"),
         ("( user: Join(7), pid: New )", "pid namespace would not belong"),
         ("( mount: Join(7) )", "that others use"),
     ] {

@@ -1,0 +1,160 @@
+//! `idmap: Owner`: what belongs to the owner of a bound directory is shown to the workload as its own.
+//!
+//! Started by root the workload has an id that owns nothing, so it may change nothing of anybody's. A mount can show
+//! the ids of its files through a map: the owner of the source as the workload, and the workload's new files on the
+//! disk as the owner's. All other ids are shown as nobody's, and are not mapped by anything.
+
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use palisade_abi::{Action, Context, Error, Evidence, Host, Origin, Stage, Step};
+use palisade_sys::mount;
+use palisade_sys::namespace::{self, ns_inode};
+use palisade_sys::procfs::{Proc, ProcPid};
+use palisade_sys::{Errno, process};
+
+use crate::error::Told;
+use crate::planner::{CAP_SYS_ADMIN, Planner};
+use crate::source::open_found;
+use crate::view::View;
+
+/// Who owns a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Owner {
+    uid: u32,
+    gid: u32,
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "uid {} gid {}", self.uid, self.gid)
+    }
+}
+
+/// A source whose owner is shown as the workload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mapped {
+    pub(crate) slot: usize,
+    pub(crate) path: PathBuf,
+    pub(crate) owner: Owner,
+    pub(crate) origin: Option<Origin>,
+}
+
+impl Planner<'_> {
+    /// Who owns a source that is to be shown as the workload's.
+    pub(crate) fn owner_of(&self, path: &Path, write: bool) -> Result<Owner, Error> {
+        let (major, minor) = self.host.kernel()?;
+        if (major, minor) < (5, 12) {
+            return Err(Error::host(format!("idmap needs Linux 5.12, and this is {major}.{minor}")).help(
+                "give the directory to the id that the workload has, or write `user: AsNeeded` in `namespaces`",
+            ));
+        }
+        if !self.host.has_capability(CAP_SYS_ADMIN) {
+            return Err(Error::host("only root can map the ids of a mount (CAP_SYS_ADMIN)")
+                .help("an ordinary user's workload has that user's id on the host, and needs no idmap: remove it"));
+        }
+        let facts = fs::symlink_metadata(path)?;
+        let owner = Owner { uid: facts.uid(), gid: facts.gid() };
+        if write && (owner.uid == 0 || owner.gid == 0) {
+            return Err(Error::policy(format!(
+                "{} belongs to {owner}: the workload would make files of root",
+                path.display()
+            ))
+            .help("chown it to an ordinary user and group, or bind it read-only"));
+        }
+        Ok(owner)
+    }
+}
+
+/// The step that maps one.
+pub(crate) fn step(mapped: Mapped, view: &Rc<View>, host: &Host) -> Step {
+    let words = format!("shows {} of {} as the workload", mapped.owner, mapped.path.display());
+    let origin = mapped.origin;
+    let ids = (host.workload_uid(), host.workload_gid());
+    Step::new(Stage::Attach, words, Map { mapped, view: Rc::clone(view), ids })
+        .why("the id that the workload has on the host is known only now, and owns nothing")
+        .after("namespaces")
+        .origin(origin)
+}
+
+struct Map {
+    mapped: Mapped,
+    view: Rc<View>,
+    /// The workload's ids inside, where the policy fixes them.
+    ids: (Option<u32>, Option<u32>),
+}
+
+impl Action for Map {
+    fn apply(&mut self, context: &mut Context<'_>) -> Result<Evidence, Error> {
+        let child = Proc::host()?.pid(context.init_pid()?)?;
+        let uid = outside(&child, "uid_map", self.ids.0, process::euid())?;
+        let gid = outside(&child, "gid_map", self.ids.1, process::egid())?;
+        let Owner { uid: own_uid, gid: own_gid } = self.mapped.owner;
+        let map = |inside: u32, outside: u32| format!("{inside} {outside} 1\n");
+        let user = namespace::user_with_maps(&map(own_uid, uid), &map(own_gid, gid))
+            .told(|| "no user namespace can be made for the map of ids".to_owned())?;
+        self.view.map_ids(self.mapped.slot, &user).map_err(|error| self.explain(error))?;
+        Ok(Evidence(format!("{} is {uid}, gid {gid}", self.mapped.owner)))
+    }
+}
+
+impl Map {
+    /// Names the file system, where it is what cannot.
+    fn explain(&self, error: Error) -> Error {
+        if error.errno != Errno::EINVAL as i32 && error.errno != Errno::EPERM as i32 {
+            return error;
+        }
+        let kind = kind_of(&self.mapped.path).unwrap_or_else(|_| "unknown".to_owned());
+        let message = format!("{}: it is on a file system of type {kind}", error.message);
+        Error { message, ..error }.help(
+            "ids of a mount can be mapped on ext4 from Linux 5.12, xfs and btrfs 5.15, overlay 5.19, tmpfs 6.3, and not on \
+             what was mounted in a container; give the directory to the workload's id, or write `user: AsNeeded`",
+        )
+    }
+}
+
+/// The type of the file system that holds a path.
+fn kind_of(path: &Path) -> Result<String, Error> {
+    let id = mount::mount_id(open_found(path, 0)?)?;
+    let text = Proc::host()?.own()?.read("mountinfo")?;
+    let line = text.lines().find(|line| line.split(' ').next() == Some(id.to_string().as_str()));
+    let kind = line.and_then(|line| line.split_once(" - ")?.1.split(' ').next());
+    kind.map(str::to_owned).ok_or_else(|| Error::setup("it is in no list of mounts"))
+}
+
+/// Which id the workload has on the host: the one that the policy fixes, else the first that is mapped.
+fn outside(child: &ProcPid, map: &str, wanted: Option<u32>, launcher: u32) -> Result<u32, Error> {
+    if ns_inode(child, "user")? == ns_inode(&Proc::host()?.own()?, "user")? {
+        return Ok(wanted.unwrap_or(launcher));
+    }
+    let text = child.read(map)?;
+    find(&text, wanted).ok_or_else(|| Error::setup(format!("the workload's id is not in its {map}: {}", text.trim())))
+}
+
+fn find(map: &str, wanted: Option<u32>) -> Option<u32> {
+    let mut ranges = map.lines().filter_map(|line| {
+        let mut numbers = line.split_ascii_whitespace().map(|word| word.parse::<u32>().ok());
+        Some((numbers.next()??, numbers.next()??, numbers.next()??))
+    });
+    let Some(id) = wanted else { return ranges.next().map(|(_, outside, _)| outside) };
+    ranges.find_map(|(inside, outside, count)| {
+        let at = id.checked_sub(inside).filter(|at| *at < count)?;
+        outside.checked_add(at)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_outside_is_found_in_the_map() {
+        let map = "      1000 1879052194          1\n      2000     100000        500\n";
+        assert_eq!(find(map, None), Some(1_879_052_194));
+        assert_eq!(find(map, Some(2007)), Some(100_007));
+        assert_eq!((find(map, Some(2500)), find("", None)), (None, None));
+    }
+}
