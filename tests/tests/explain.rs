@@ -73,6 +73,35 @@ fn a_call_that_the_filter_answers_is_seen_and_answered_the_same() {
     before.same();
 }
 
+/// With what it says of a group the call is made, and the rest of the group is not.
+#[test]
+fn a_call_is_taken_out_of_a_group() {
+    let _alone = alone();
+    let before = Leftovers::now();
+    let scratch = Scratch::new();
+    let script = r#"python3 -c 'import ctypes
+l = ctypes.CDLL(None, use_errno=True)
+print(l.ptrace(0, 0, 0, 0), l.mount(b"x", b"/tmp", b"tmpfs", 0, 0), ctypes.get_errno())'"#;
+    let (ran, report) = run(Who::Root, "untrusted", true, script);
+    assert!(ran.code(0).stdout.starts_with("-1 -1 1\n"));
+    let [[_, _, _, help, _]] = about(&report, "ptrace", "")[..] else { panic!("{report}") };
+    let rules = help.strip_prefix("replace: [\"seccomp.deny\"], and \"seccomp\": (deny: [").unwrap().strip_suffix("])");
+    let rule = rules.unwrap().split_inclusive(')').next().unwrap();
+    let policy = scratch.policy(&format!(
+        "Policy(version: 1, extends: [\"untrusted\"], replace: [\"seccomp.deny\"], plugins: {{\n\
+         \"seccomp\": (deny: [{rule}]) }})"
+    ));
+    let (ran, report) = run(Who::Root, policy.to_str().unwrap(), true, script);
+    assert!(ran.code(0).stdout.starts_with("0 -1 1\n"), "{rule}");
+    assert!(about(&report, "ptrace", "").is_empty(), "{report}");
+    assert_eq!(about(&report, "mount", "").len(), 1);
+    let wrong = scratch.policy(
+        "Policy(version: 1, plugins: {\"privileges\": (), \"seccomp\": (deny: [Except(\"@debug\", [\"mount\"])])})",
+    );
+    Run::under(&wrong, ["true"]).ran().code(118).says("mount is not in @debug");
+    before.same();
+}
+
 /// The twin of a denial: with what the explanation says it is allowed.
 #[test]
 fn what_it_says_would_allow_it_does() {

@@ -140,7 +140,7 @@ fn names_one_of(rule: &At<crate::rule::Rule>, names: &[&str]) -> bool {
     match &rule.value {
         Rule::Call(call) => names.contains(&call.0),
         Rule::Answer(inner, _) => matches!(&**inner, Rule::Call(call) if names.contains(&call.0)),
-        Rule::Group(_) | Rule::When(..) => false,
+        Rule::Group(_) | Rule::Except(..) | Rule::When(..) => false,
     }
 }
 

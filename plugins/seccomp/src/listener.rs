@@ -67,12 +67,11 @@ impl Rules {
 
     fn denial(&self, question: &Question, errno: String, action: Action) -> Denial {
         let seen = Denial { answer: errno, seen: true, ..Denial::default() };
+        let name = name(self.table.arch, question.number);
         if let Some(rule) = self.blame(question, action) {
             let why = format!("{} is in `deny`", rule.value);
-            let help = "in a policy of your own: replace: [\"seccomp.deny\"], and `deny` again without it";
-            return Denial { why, help: help.to_owned(), origin: rule.origin, ..seen };
+            return Denial { why, help: self.without(&rule.value, &name), origin: rule.origin, ..seen };
         }
-        let name = name(self.table.arch, question.number);
         if self.table.of_number(question.number.cast_unsigned()).is_none() {
             let why = "the call is newer than this palisade".to_owned();
             let origin = self.config.unknown_calls.as_ref().and_then(|at| at.origin);
@@ -82,6 +81,26 @@ impl Rules {
         let origin = self.config.default.as_ref().and_then(|at| at.origin);
         let help = format!("\"seccomp\": (allow: [Call(\"{name}\")])");
         Denial { why: "no rule of `allow` names it".to_owned(), help, origin, ..seen }
+    }
+
+    /// What a policy has to say so that a rule of `deny` no longer covers a call. Lists append, so the list begins anew.
+    fn without(&self, rule: &Rule, name: &str) -> String {
+        let group = match rule {
+            Rule::Answer(inner, _) => inner,
+            other => other,
+        };
+        let mut left: Vec<String> = match group {
+            Rule::Group(group) => vec![format!("Except(\"{}\", [\"{name}\"])", group.0.name)],
+            Rule::Except(group, calls) => {
+                let calls = calls.iter().map(|call| call.0).chain([name]).map(|call| format!("\"{call}\""));
+                vec![format!("Except(\"{}\", [{}])", group.0.name, calls.collect::<Vec<_>>().join(", "))]
+            }
+            _ => Vec::new(),
+        };
+        if self.config.deny.len() > 1 {
+            left.push("and its other rules".to_owned());
+        }
+        format!("replace: [\"seccomp.deny\"], and \"seccomp\": (deny: [{}])", left.join(", "))
     }
 
     /// What the filter says of a process that was ended by a signal.

@@ -13,6 +13,8 @@ pub(crate) enum Rule {
     Call(CallName),
     /// A named group of calls.
     Group(GroupName),
+    /// A named group of calls, without these.
+    Except(GroupName, Vec<CallName>),
     /// A call, where all the conditions hold.
     When(CallName, Vec<Arg>),
     /// Any of the above with an answer of its own.
@@ -25,6 +27,10 @@ impl fmt::Display for Rule {
         match self {
             Self::Call(call) => write!(f, "Call(\"{}\")", call.0),
             Self::Group(group) => write!(f, "Group(\"{}\")", group.0.name),
+            Self::Except(group, calls) => {
+                let calls: Vec<String> = calls.iter().map(|call| format!("\"{}\"", call.0)).collect();
+                write!(f, "Except(\"{}\", [{}])", group.0.name, calls.join(", "))
+            }
             Self::When(call, _) => write!(f, "When(\"{}\", ..)", call.0),
             Self::Answer(rule, _) => rule.fmt(f),
         }

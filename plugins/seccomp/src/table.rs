@@ -4,7 +4,7 @@ use crate::action::{Action, Errno};
 use crate::calls::Arch;
 use crate::config::{Config, Unknown};
 use crate::groups::{self, Group, Member};
-use crate::rule::{Arg, Rule};
+use crate::rule::{Arg, CallName, GroupName, Rule};
 use palisade_abi::{At, Error};
 
 /// One way out for a call: the action, if all the conditions hold.
@@ -79,6 +79,8 @@ struct Builder {
     arch: Arch,
     /// By number.
     rules: Vec<Rules>,
+    /// Calls that the rule at hand leaves out.
+    except: Vec<u32>,
 }
 
 /// What `default`, `deny_action` and `unknown_calls` say once every default is decided.
@@ -137,8 +139,10 @@ fn check_rule(rule: &At<Rule>, refuses: impl Fn(Action) -> Option<&'static str>)
             return fail("an answer to an answer", "keep one of the two");
         }
     }
-    let Rule::When(call, args) = inner else {
-        return Ok(());
+    let (call, args) = match inner {
+        Rule::When(call, args) => (call, args),
+        Rule::Except(group, calls) => return check_except(rule, group, calls),
+        _ => return Ok(()),
     };
     if args.is_empty() {
         return fail("`When` without a condition", &format!("write Call(\"{}\")", call.0));
@@ -149,11 +153,34 @@ fn check_rule(rule: &At<Rule>, refuses: impl Fn(Action) -> Option<&'static str>)
     }
 }
 
+/// A call that the group does not have is left out of it in vain: somebody meant another.
+fn check_except(rule: &At<Rule>, group: &GroupName, calls: &[CallName]) -> Result<(), Error> {
+    if calls.is_empty() {
+        let help = format!("write Group(\"{}\")", group.0.name);
+        return Err(Error::policy("`Except` leaves nothing out").at(rule.origin).help(help));
+    }
+    let stranger = calls.iter().find(|call| !Arch::ALL.iter().any(|arch| has(*arch, group, call.0)));
+    match stranger {
+        Some(call) => Err(Error::policy(format!("{} is not in {}", call.0, group.0.name))
+            .at(rule.origin)
+            .help("take it out of the list; `palisade policy show NAME --bpf` shows which calls a policy denies")),
+        None => Ok(()),
+    }
+}
+
+/// Whether a group has a rule for a call.
+fn has(arch: Arch, group: &GroupName, call: &str) -> bool {
+    let last = arch.calls().map(|(_, number)| number as usize).max().unwrap_or(0);
+    let mut builder = Builder { arch, rules: vec![Rules::default(); last + 1], except: Vec::new() };
+    builder.group(group.0, List::Allow { answer: Action::Allow });
+    arch.number(call).and_then(|number| builder.rules.get(number as usize)).is_some_and(|rules| !rules.allow.is_empty())
+}
+
 /// Makes the table of a checked section.
 pub(crate) fn build(config: &Config, arch: Arch) -> Table {
     let decided = Decided::of(config);
     let last = arch.calls().map(|(_, number)| number as usize).max().unwrap_or(0);
-    let mut builder = Builder { arch, rules: vec![Rules::default(); last + 1] };
+    let mut builder = Builder { arch, rules: vec![Rules::default(); last + 1], except: Vec::new() };
     for (_, number) in arch.calls() {
         builder.rules[number as usize].known = true;
     }
@@ -201,6 +228,11 @@ impl Builder {
             Rule::Call(name) => self.add(name.0, &[], None, list),
             Rule::When(name, args) => self.add(name.0, args, None, list),
             Rule::Group(group) => self.group(group.0, list),
+            Rule::Except(group, calls) => {
+                self.except = calls.iter().filter_map(|call| self.arch.number(call.0)).collect();
+                self.group(group.0, list);
+                self.except.clear();
+            }
             Rule::Answer(inner, action) => {
                 let list = match list {
                     List::Deny { common, .. } => List::Deny { common, own: Some(*action) },
@@ -231,7 +263,7 @@ impl Builder {
     /// Adds a clause. The answer: the rule's own, else the group's, else the list's. A list that only logs does so
     /// for all of it.
     fn add(&mut self, name: &str, when: &[Arg], usual: Option<Action>, list: List) {
-        let Some(number) = self.arch.number(name) else {
+        let Some(number) = self.arch.number(name).filter(|number| !self.except.contains(number)) else {
             return;
         };
         let Some(rules) = self.rules.get_mut(number as usize) else {
@@ -257,7 +289,8 @@ impl Builder {
     }
 
     fn all_except(&mut self, group: &str, list: List) {
-        let mut named = Self { arch: self.arch, rules: vec![Rules::default(); self.rules.len()] };
+        let rules = vec![Rules::default(); self.rules.len()];
+        let mut named = Self { arch: self.arch, rules, except: Vec::new() };
         if let Some(group) = groups::find(group) {
             named.group(group, List::Allow { answer: Action::Allow });
         }

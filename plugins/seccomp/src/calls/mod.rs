@@ -16,7 +16,6 @@ pub(crate) enum Arch {
 
 impl Arch {
     /// Every architecture.
-    #[cfg(test)]
     pub(crate) const ALL: [Self; 2] = [Self::X86_64, Self::Aarch64];
 
     /// The one that this build runs on.
