@@ -103,6 +103,7 @@ fn tried(name: &str, cgroups: Option<&EmptyCgroups>) -> Option<bool> {
         "TCP ports (ABI 4)" => abi(4),
         "commands to devices (ABI 5)" => abi(5),
         "scopes (ABI 6)" => abi(6),
+        "denials in the audit log (ABI 7)" => abi(7),
         "connecting to UNIX sockets by path (ABI 9)" => abi(9),
         "securebits ExecRestrictFile and ExecDenyInteractive" => is_root().then(|| {
             let section = "\"privileges\": (securebits: [ExecRestrictFile])";
