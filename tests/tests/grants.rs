@@ -566,7 +566,7 @@ fn a_repository_can_be_committed_to_and_not_told_what_to_run() {
         let quiet = || std::process::Stdio::null();
         let mut child = run.command().stdin(quiet()).stdout(quiet()).stderr(quiet()).spawn().unwrap();
         let made = || Path::new(&format!("{repo}/.git/commondir")).exists();
-        until(&made);
+        until(made);
         child.kill().unwrap();
         child.wait().unwrap();
         until(|| !made());
