@@ -215,6 +215,29 @@ fn what_a_machine_left_that_lost_power_is_taken_over() {
     }
 }
 
+/// As `docs/limits-of-palisade.md` says: uid 0 of its own user namespace can unmount, unless its privileges are taken.
+#[test]
+fn it_holds_for_uid_0_without_privileges() {
+    let _alone = alone();
+    for who in everybody("deny-uid-0") {
+        let project = Project::new(who);
+        fs::set_permissions(&project.top, fs::Permissions::from_mode(0o777)).unwrap();
+        let run = |from: &str, to: &str| {
+            let denied = project.denying(&[".env"]);
+            let text = fs::read_to_string(&denied).unwrap().replace(from, to);
+            let text = text.replace("env: Inherit", "env: Inherit, user: 0").replace("AsNeeded", "New");
+            fs::write(&denied, text).unwrap();
+            project.run(&denied, "umount .env; mkdir .env")
+        };
+        let held = run("", "");
+        assert!(held.code != Some(0) && held.stderr.contains("File exists"), "{}", held.stderr);
+        assert_eq!(project.names(), ["file", "sub"]);
+        let free = run("\"privileges\": (),", "");
+        // The empty file is still there for a moment: what was mounted on it is not.
+        assert!(free.stderr.contains("File exists") && !free.stderr.contains("unmount"), "{}", free.stderr);
+    }
+}
+
 #[test]
 fn what_cannot_be_denied_is_refused() {
     let _alone = alone();

@@ -631,6 +631,36 @@ fn what_is_fixed_below_a_directory_to_write_keeps_its_name() {
     before.same();
 }
 
+/// A directory of an overlay that is kept could be renamed, where the kernel lets that be, with what is masked in it: in the
+/// next run the mask was at the old name.
+#[test]
+fn what_is_masked_in_an_overlay_keeps_its_name() {
+    let _alone = alone();
+    for who in everybody("overlay-held") {
+        let scratch = Scratch::new();
+        let lower = lower(&scratch, who);
+        let entry = format!("Overlay(lower: \"{}\", at: \"/w\")", lower.display());
+        let run = |more: &str, script: &str| {
+            sh(&policy(&scratch, "user: AsNeeded", &format!("{entry}{more}")), script).who(who).ran()
+        };
+        if too_old(&policy(&scratch, "user: AsNeeded", &entry), who) {
+            continue;
+        }
+        let rename = "/usr/bin/python3 -c 'import os; os.rename(\"/w/dir\", \"/w/x\")'";
+        let masked = run(", Mask(\"/w/dir/deep/file\")", rename);
+        assert!(
+            masked.code != Some(0) && masked.stderr.contains("EBUSY") | masked.stderr.contains("busy"),
+            "{}",
+            masked.stderr
+        );
+        // The twin: without the mask the kernel lets it be, or says that a directory of the lower tree cannot be renamed.
+        let free = run("", rename);
+        assert!(free.code == Some(0) || free.stderr.contains("Invalid cross-device"), "{}", free.stderr);
+        run(", Mask(\"/w/dir/deep/file\")", "cat /w/old && echo x > /w/dir/deep/new && rm /w/dir/deep/new").code(0);
+        untouched(&lower);
+    }
+}
+
 /// What overlayfs works in was removed by its name, which the workload could give to another directory.
 #[test]
 fn what_is_removed_after_an_overlay_is_what_was_made_for_it() {

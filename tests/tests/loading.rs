@@ -482,6 +482,22 @@ fn gc_says_what_a_plugin_says() {
 }
 
 #[test]
+fn changes_are_what_a_plugin_says() {
+    let _alone = alone();
+    let Some(bench) = Bench::new() else { return };
+    bench.put(&bench.good());
+    bench.grant();
+    let changes = |section: &str| {
+        let policy = bench.home.policy(&format!("Policy(version: 1, plugins: {{\"saboteur\": ({section})}})"));
+        bench.palisade(&["changes", "--policy", policy.to_str().unwrap()]).ran()
+    };
+    changes("at: \"none-inside\"").code(0).prints("D /tree/lies\n");
+    changes("at: \"changes\", how: \"error\"").code(121).says("saboteur: as asked in changes");
+    changes("at: \"changes\", how: \"panic\"").code(119).says("it panicked in `changes`");
+    changes("at: \"changes\", how: \"exit\"").code(119).says("saboteur: `changes` ended the process");
+}
+
+#[test]
 fn the_lock_is_used_and_believed_only_where_it_may() {
     let _alone = alone();
     let Some(bench) = Bench::new() else { return };

@@ -122,10 +122,10 @@ impl Plan {
     /// # Errors
     /// A plugin could not look.
     pub fn changes(&self) -> Result<Vec<(String, Change)>, Trouble> {
+        let entries = Entries::patient()?;
         let mut all = Vec::new();
         for isolator in &self.isolators {
-            // Without a time limit: it takes as long as there are files.
-            let found = isolator.object.changes().into_result();
+            let found = entries.call(&isolator.name, "changes", || isolator.object.changes()).into_result();
             let found = found.map_err(|f| failure(&isolator.name, f, None, &self.sources))?;
             for raw in found {
                 all.push((isolator.name.clone(), change(&isolator.name, raw)?));

@@ -29,6 +29,8 @@ impl Heir {
             Cloned::Child => {
                 let own = [launcher.as_raw_fd(), workload.as_raw_fd()];
                 let kept: Vec<RawFd> = own.iter().chain(kept).copied().collect();
+                // Whoever lists processes sees what it is for.
+                process::set_name("palisade-heir").ok();
                 let waited = process::setsid()
                     .and_then(|()| fd::close_range_from(0, &kept))
                     .and_then(|()| poll(&mut [PollItem::read(launcher.as_fd())], None))

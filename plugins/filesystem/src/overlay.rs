@@ -119,7 +119,7 @@ impl Planner<'_> {
         };
         let expected = vec![Expected { kind: Some("overlay"), ..limits }];
         self.tree.mount(&target.path, Backing::Host(real));
-        self.tree.apart(&target.path);
+        self.tree.apart(&target.path, FLAGS);
         let ops = vec![Op::Overlay { lower, upper, target }];
         Ok(Item { words, why: why.to_owned(), ops, expected })
     }

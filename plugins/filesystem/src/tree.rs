@@ -83,8 +83,9 @@ impl Tree {
         self.apart.remove(path);
     }
 
-    /// Says that what is mounted at a path is an overlay.
-    pub(crate) fn apart(&mut self, path: &str) {
+    /// Says that what is mounted at a path is an overlay, which the workload may write.
+    pub(crate) fn apart(&mut self, path: &str, flags: MountFlags) {
+        self.writable(path, flags);
         self.apart.insert(path.to_owned());
     }
 
@@ -111,12 +112,16 @@ impl Tree {
         let rest = below(path, at).unwrap_or_default();
         let between: Vec<String> =
             rest.rsplit_once('/').map_or("", |(between, _)| between).split('/').map(str::to_owned).collect();
+        let apart = self.apart.contains(at);
         let mut held = Vec::new();
         for part in between.iter().filter(|part| !part.is_empty()) {
             here = format!("{here}/{part}");
             source.push(part);
             self.mounts.push((here.clone(), Backing::Host(source.clone())));
             self.writable.insert(here.clone(), flags);
+            if apart {
+                self.apart.insert(here.clone());
+            }
             held.push(here.clone());
         }
         self.held.extend(held.iter().map(|path| (path.clone(), flags)));
@@ -397,6 +402,10 @@ mod tests {
         // Once is enough.
         assert!(tree.covered("/usr/share/info").unwrap().held.is_empty());
         assert_eq!(tree.take_held(), [("/usr/share".to_owned(), flags)]);
+        // In an overlay too, and there it stays apart.
+        tree.apart("/usr", flags);
+        assert_eq!(tree.covered("/usr/lib/locale").map(|target| target.held).unwrap_or_default(), ["/usr/lib"]);
+        assert_eq!((tree.access("/usr/lib"), tree.access("/proc")), (Access::Apart, Access::Read));
         // What is mounted over it is not it.
         tree.mount("/usr", Backing::Host(PathBuf::from("/usr")));
         assert!(tree.target("/usr/lib/locale", Kind::Dir).unwrap().held.is_empty());

@@ -25,12 +25,21 @@ pub(crate) fn step() -> Step {
         .why("the id map covers root of the host, for which the kernel's settings are files like others")
 }
 
+/// Opens a file, and writes nothing: permission alone would say that a mask, a device that cannot be opened, is
+/// writable. In a directory names could be made.
+fn writable(path: &str) -> palisade_sys::Result<()> {
+    match fd::open_path(path, fd::O_WRONLY | fd::O_NONBLOCK) {
+        Err(error) if error.kind() == Errno::EISDIR => fd::may_write(path),
+        opened => opened.map(drop),
+    }
+}
+
 struct Check;
 
 impl Action for Check {
     fn apply(&mut self, _context: &mut Context<'_>) -> Result<Evidence, Error> {
         for path in LEVERS {
-            match fd::may_write(path) {
+            match writable(path) {
                 Err(e) if matches!(e.kind(), Errno::ENOENT | Errno::ENOTDIR | Errno::EROFS | Errno::EACCES) => {}
                 Err(e) => {
                     return Err(Error::setup(format!("cannot see whether {path} can be written"))
