@@ -3,7 +3,7 @@
 
 use palisade_runtime::KERNEL_FEATURES;
 use palisade_sys::mount::{MountAttr, MountFlags};
-use palisade_sys::{Errno, fd, host, landlock, mount};
+use palisade_sys::{Errno, fd, host, landlock, mount, namespace};
 use palisade_tests::{EmptyCgroups, Run, is_root, tree};
 use std::path::Path;
 
@@ -94,6 +94,16 @@ fn tried(name: &str, cgroups: Option<&EmptyCgroups>) -> Option<bool> {
             // A copy that is attached nowhere, which only root can make.
             let copy = mount::open_tree_clone(fd::CWD, "/usr", false).ok()?;
             implemented(mount::set_attr(&copy, true, MountAttr::set(MountFlags::RO)))
+        }
+        "a bind that is shown as the workload's (idmap)" => {
+            let copy = mount::open_tree_clone(fd::CWD, "/usr", false).ok()?;
+            let user = namespace::user_with_maps("0 0 1\n", "0 0 1\n").ok()?;
+            match mount::set_idmap(&copy, false, &user) {
+                Ok(()) => Some(true),
+                // Another file system could.
+                Err(error) if error.kind() == Errno::EINVAL => None,
+                Err(error) => Some(error.kind() != Errno::ENOSYS),
+            }
         }
         "overlays in a user namespace" => Some(overlaid("true")),
         "removing a directory from an overlay that is discarded, in a user namespace" => Some(overlaid("rm -r /o/dir")),
