@@ -9,7 +9,8 @@ pub struct Workload {
     pub argv: Vec<OsString>,
     /// The environment that the policy's rules choose from.
     pub inherited: Vec<(String, String)>,
-    /// Whether to find out why things are denied to it. What it asks of the kernel is slower then.
+    /// Whether to find out why things are denied to it. What it asks of the kernel is slower then, and waits for
+    /// [`crate::Running::wait`], which is to follow at once.
     pub explain: bool,
 }
 
