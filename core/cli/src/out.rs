@@ -50,6 +50,11 @@ pub(crate) fn one_line(text: &str) -> String {
     clean(&lines.join("; "))
 }
 
+/// A name in one line: whoever made the file may have put line breaks into it.
+pub(crate) fn name(path: &str) -> String {
+    clean(&path.replace(['\n', '\t'], "\u{fffd}"))
+}
+
 /// See <https://no-color.org>.
 fn colour(terminal: bool) -> bool {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());

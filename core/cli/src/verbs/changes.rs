@@ -60,13 +60,8 @@ fn text(changes: &[Change]) -> String {
             "removed" => 'D',
             _ => 'C',
         };
-        let from = one.from.as_ref().map(|from| format!(" (was {})", name(from))).unwrap_or_default();
-        format!("{letter} {}{from}\n", name(&one.path))
+        let from = one.from.as_ref().map(|from| format!(" (was {})", out::name(from))).unwrap_or_default();
+        format!("{letter} {}{from}\n", out::name(&one.path))
     };
     changes.iter().map(line).collect()
-}
-
-/// A name in one line: a workload may have put line breaks into it.
-fn name(path: &str) -> String {
-    out::clean(&path.replace(['\n', '\t'], "\u{fffd}"))
 }

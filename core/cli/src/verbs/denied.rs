@@ -16,7 +16,7 @@ pub(super) fn told(denials: &[DenialReport]) -> String {
         count => line(&mut text, format_args!("palisade: {count} things were denied")),
     }
     for denial in denials.iter().take(SHOWN) {
-        line(&mut text, format_args!("  {}", out::one_line(&headline(denial))));
+        line(&mut text, format_args!("  {}", out::name(&headline(denial))));
         for layer in &denial.layers {
             line(&mut text, format_args!("    {}", out::one_line(&words(layer))));
             if !layer.help.is_empty() {
@@ -75,7 +75,7 @@ mod tests {
             lines,
             [
                 "palisade: 2 things were denied",
-                "  openat /a\\nb to read, write, 3 times",
+                "  openat /a\u{fffd}b to read, write, 3 times",
                 "    x: EACCES, by the policy: no rule (p.ron:3:7)",
                 "      allow   \"x\": ()",
                 "  ptrace",
