@@ -178,7 +178,8 @@ fn refusals() {
         caps::set(caps::Caps::default()).unwrap();
         let error = launch.stage("seal", &mut Lent::default()).unwrap_err();
         assert!(error.help.contains("no_new_privs: true") && error.errno == EPERM, "{error:?}");
-        assert!(error.call.starts_with("landlock_restrict_self(ruleset, 0) = EPERM"), "{error:?}");
+        assert!(error.call.starts_with("landlock_restrict_self(ruleset, "), "{error:?}");
+        assert!(error.call.contains(") = EPERM"), "{error:?}");
         process::exit_now(0);
     };
     let ended = process::waitid(Target::PidFd(pidfd.as_fd()), false).unwrap().unwrap().ended;
