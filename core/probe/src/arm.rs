@@ -76,6 +76,7 @@ pub(crate) fn round(
     program: &OwnedFd,
     ending: &SignalFd,
 ) -> Result<Round, Trouble> {
+    let bare = matches!(how, How::Bare);
     let (ours, theirs) = Channel::pair().map_err(call)?;
     let (told, tells) = fd::pipe().map_err(call)?;
     let leader = match process::fork().map_err(call)? {
@@ -91,6 +92,7 @@ pub(crate) fn round(
     drop((theirs, tells));
     let mut scene = canaries.scene.clone();
     scene.ids = ids.to_vec();
+    scene.bare = bare;
     scene.session = leader.pid;
     let message = serde_json::to_vec(&scene).map_err(|error| Trouble::new(Kind::Setup, error.to_string()))?;
     ours.send(&message).map_err(call)?;

@@ -1,6 +1,6 @@
 //! Everything that is laid out to be found, and how it is taken away.
 
-use crate::scene::{Canary, Host, Scene};
+use crate::scene::{Canary, Host, Scene, Stated};
 use crate::{PROBE_CANARY, attempts};
 use crate::{canary, host, machine};
 use palisade_runtime::{Kind, Trouble};
@@ -142,6 +142,8 @@ impl Canaries {
             dir,
             ids: Vec::new(),
             too_many: 0,
+            bare: false,
+            stated: Stated::default(),
             canary: facts,
             host,
             launcher: palisade_sys::process::getpid(),

@@ -1,6 +1,6 @@
 //! What runs inside: each attempt in a process of its own, with an alarm, and what came of it in one message.
 
-use crate::attempts::scratch_of;
+use crate::attempts::{CORE, scratch_of};
 use crate::catalogue::{Probe, probes};
 use crate::scene::Scene;
 use crate::verdict::{Tried, Verdict, verdict};
@@ -66,7 +66,13 @@ pub(crate) fn tell(channel: &Channel, what: &impl Serialize) -> Result<(), ()> {
 /// One attempt in a process of its own.
 fn tried(probe: &Probe, scene: &Scene) -> Verdict {
     let seconds = if probe.id.starts_with("rs-") { LONG_ALARM } else { ALARM };
-    let (pid, verdict) = in_a_process(seconds, || (probe.attempt)(scene));
+    let (pid, verdict) = in_a_process(seconds, || {
+        // But for the one that is about them.
+        if probe.id != CORE {
+            no_core();
+        }
+        (probe.attempt)(scene)
+    });
     if let Some(pid) = pid {
         std::fs::remove_dir_all(scratch_of(scene, pid)).ok();
     }
@@ -75,7 +81,11 @@ fn tried(probe: &Probe, scene: &Scene) -> Verdict {
 
 /// Tries something in a process of its own, which has so many seconds.
 pub(crate) fn apart(seconds: u32, attempt: impl FnOnce() -> Tried) -> Verdict {
-    in_a_process(seconds, attempt).1
+    let (_, verdict) = in_a_process(seconds, || {
+        no_core();
+        attempt()
+    });
+    verdict
 }
 
 fn in_a_process(seconds: u32, attempt: impl FnOnce() -> Tried) -> (Option<i32>, Verdict) {
@@ -109,11 +119,14 @@ fn in_a_process(seconds: u32, attempt: impl FnOnce() -> Tried) -> (Option<i32>, 
 /// What every attempt's process is like.
 fn attempt_here(seconds: u32) {
     attempt::alarm(seconds);
-    // Where one of these cannot be had, the attempt is made all the same: it is as harmless.
+    // Where it cannot be had, the attempt is made all the same: it is as harmless.
+    std::fs::write("/proc/self/oom_score_adj", "1000").ok();
+}
+
+fn no_core() {
     if let Some(core) = limits::Resource::from_name("core") {
         limits::set_rlimit(core, 0, 0).ok();
     }
-    std::fs::write("/proc/self/oom_score_adj", "1000").ok();
 }
 
 fn judged(said: &[u8], ended: Ended) -> Verdict {

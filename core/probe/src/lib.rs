@@ -36,7 +36,7 @@ mod report;
 mod scene;
 mod verdict;
 
-pub use catalogue::{GROUPS, NOT_IMPLEMENTED, Probe, matches, probes};
+pub use catalogue::{GROUPS, Probe, matches, probes};
 pub use claims::{CLAIMS_INSIDE, Claim, Claimed, claims};
 pub use outside::{Request, probe};
 pub use report::{Probed, REPORT_VERSION, Report, Summary};

@@ -4,10 +4,14 @@ use crate::arm::{How, Round, round, typed};
 use crate::attempts::{self, PLANTED_CAPABLE, is_capable};
 use crate::canaries::{self, Canaries};
 use crate::canary::HITS;
-use crate::catalogue::{NOT_IMPLEMENTED, Probe, matches, probes};
+use crate::catalogue::{Probe, matches, probes};
 use crate::machine::{self, Machine};
 use crate::report::{Probed, REPORT_VERSION, Report, Summary};
+use crate::scene::Stated;
 use crate::verdict::Verdict;
+use palisade_runtime::model::plan::Demand;
+use palisade_runtime::model::policy::Test;
+use palisade_runtime::model::stage::Stage;
 use palisade_runtime::{Kind, Palisade, Policy, Trouble, Workload};
 use palisade_sys::signal::{self, SignalFd};
 use palisade_sys::{fd, process};
@@ -45,15 +49,23 @@ pub fn probe(request: Request<'_>) -> Result<Report, Trouble> {
             .row("help", "`*` stands for any letters: fs-*, *-canary; docs/probes.md lists the ids"));
     }
     // A wrong policy is shown with its line, before anything is laid out.
-    drop(palisade.plan(policy, Workload::command(["true"]))?);
-    let tests: Vec<_> = palisade.resolve(policy)?.0.tests.into_iter().map(|test| test.value).collect();
+    let plan = palisade.plan(policy, Workload::command(["true"]))?;
+    let resolved = palisade.resolve(policy)?.0;
+    let umask = resolved.process.umask.map(|umask| umask.value.bits());
+    let tests: Vec<_> = resolved.tests.into_iter().map(|test| test.value).collect();
     let too_many = attempts::too_many(&tests);
+    let limits = tests.into_iter().filter_map(|test| if let Test::Limit(cap) = test { Some(cap) } else { None });
+    let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
+    let (status, limits, spare) = (status(&plan), limits.collect(), crate::claims::limits::available());
+    let stated = Stated { status, umask, limits, spare, processors };
+    drop(plan);
     let program = own_program()?;
     let call = |error: palisade_sys::Error| Trouble::call("the signals could not be watched", &error);
     let ending = SignalFd::new(signal::ENDING).map_err(call)?;
     let before = Machine::now(&PathBuf::new());
     let mut canaries = Canaries::lay()?;
     canaries.scene.too_many = too_many;
+    canaries.scene.stated = stated;
     let ids: Vec<String> = chosen.iter().map(|probe| probe.id.to_owned()).collect();
     let settings = Machine::now(&canaries.scene.host.cgroups);
     let bare = judged(&canaries, |canaries| round(How::Bare, canaries, &ids, &program, &ending))?;
@@ -82,9 +94,17 @@ pub fn probe(request: Request<'_>) -> Result<Report, Trouble> {
         kernel: palisade_sys::host::uname().map_err(call)?.0,
         summary: Summary::of(&probes),
         probes,
-        not_implemented: NOT_IMPLEMENTED.iter().copied().collect(),
         changed,
     })
+}
+
+/// Lines of /proc/PID/status that the plan makes so. What may fail does not count.
+fn status(plan: &palisade_runtime::Plan) -> Vec<String> {
+    let required = || plan.steps.iter().map(|step| &step.info).filter(|info| info.demand == Demand::Require);
+    let filter = required().any(|info| info.stage == Stage::Seal && info.words.contains("system call"));
+    let no_new_privs = required().any(|info| info.stage == Stage::Drop && info.words.contains("no_new_privs"));
+    let lines = [(filter, "Seccomp:\t2"), (no_new_privs, "NoNewPrivs:\t1")];
+    lines.into_iter().filter(|(so, _)| *so).map(|(_, line)| line.to_owned()).collect()
 }
 
 /// This very program, in a file that needs no name in the view and that nobody can change.

@@ -23,8 +23,6 @@ pub struct Report {
     pub probes: Vec<Probed>,
     /// How many came to what.
     pub summary: Summary,
-    /// Ids of the public catalogue that are not made, and why.
-    pub not_implemented: BTreeMap<&'static str, &'static str>,
     /// What is not as it was before; empty when all is.
     pub changed: Vec<String>,
 }
@@ -126,8 +124,7 @@ mod tests {
         let probes: Vec<Probed> = probes().map(one).collect();
         let summary = Summary::of(&probes);
         let (policy, kernel) = ("p".to_owned(), "k".to_owned());
-        let not_implemented = BTreeMap::new();
-        Report { version: 1, policy, uid: 0, kernel, probes, summary, not_implemented, changed: Vec::new() }
+        Report { version: 1, policy, uid: 0, kernel, probes, summary, changed: Vec::new() }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What the attempts are told: where the canaries are, and what the host looks like.
 
+use palisade_runtime::model::policy::Cap;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,6 +19,9 @@ pub(crate) struct Scene {
     pub(crate) ids: Vec<String>,
     /// How many processes are more than the policy allows.
     pub(crate) too_many: u64,
+    /// Whether this is the round without a policy.
+    pub(crate) bare: bool,
+    pub(crate) stated: Stated,
     pub(crate) canary: Canary,
     pub(crate) host: Host,
     /// The process that runs the harness.
@@ -38,6 +42,19 @@ pub(crate) struct Scene {
     pub(crate) channel: i32,
     /// The user of the set-user-ID helper, where there is one.
     pub(crate) helper: Option<u32>,
+}
+
+/// What the policy says of itself.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Stated {
+    /// Lines of /proc/self/status that it makes so.
+    pub(crate) status: Vec<String>,
+    pub(crate) umask: Option<u32>,
+    /// The limits that its tests claim.
+    pub(crate) limits: Vec<Cap>,
+    /// Bytes of memory that the host has to spare, and its processors: a view may not tell.
+    pub(crate) spare: u64,
+    pub(crate) processors: u64,
 }
 
 /// What the canary says of itself.

@@ -254,6 +254,24 @@ pub fn statfs_type(fd: impl AsFd) -> Result<i64> {
     Ok(statfs(fd.as_fd())?.f_type)
 }
 
+/// How much a file system holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes in all.
+    pub bytes: u64,
+    /// Files in all; 0 where it makes as many as are wanted.
+    pub files: u64,
+}
+
+/// Reads how much the file system that holds a file can hold.
+///
+/// statfs(2).
+pub fn room(fd: impl AsFd) -> Result<Room> {
+    let out = statfs(fd.as_fd())?;
+    let block = u64::try_from(out.f_bsize).unwrap_or(0);
+    Ok(Room { bytes: out.f_blocks.saturating_mul(block), files: out.f_files })
+}
+
 /// Reads the flags (`ST_*`) of the mount that holds a file, as the kernel applies them.
 ///
 /// statfs(2).

@@ -123,7 +123,6 @@ mod tests {
             kernel: "6".to_owned(),
             probes: probes().filter(|probe| probe.group() == "file system").take(40).map(probed).collect(),
             summary,
-            not_implemented: BTreeMap::new(),
             changed: Vec::new(),
         }
     }

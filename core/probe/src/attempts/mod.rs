@@ -9,6 +9,7 @@ mod power;
 mod privilege;
 mod processes;
 mod resources;
+mod stated;
 mod surface;
 
 use crate::catalogue::Probe;
@@ -44,6 +45,7 @@ pub(crate) use network::interfaces;
 pub(crate) use privilege::{PLANTED_CAPABLE, is_capable, set_capability};
 pub(crate) use processes::survivors_name;
 pub(crate) use resources::{crowd, too_many};
+pub(crate) use stated::CORE;
 
 /// All of them, what takes resources last.
 pub(crate) const ALL: &[&[Probe]] = &[
@@ -56,7 +58,9 @@ pub(crate) const ALL: &[&[Probe]] = &[
     privilege::PROBES,
     information::PROBES,
     escapes::PROBES,
+    stated::PROBES,
     resources::PROBES,
+    stated::LAST,
 ];
 
 /// Reads the beginning of a file.

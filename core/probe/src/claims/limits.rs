@@ -39,13 +39,13 @@ pub(super) fn seconds(cap: &Cap, place: Place) -> Result<u32, String> {
 }
 
 /// Memory that the host has to spare, in bytes; nothing where it does not say.
-fn available() -> u64 {
+pub(crate) fn available() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
     line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0).saturating_mul(1024)
 }
 
-pub(super) fn exceed(cap: &Cap) -> Tried {
+pub(crate) fn exceed(cap: &Cap) -> Tried {
     match cap {
         Cap::Memory(size) => memory(size.0),
         Cap::Pids(limit) => crowd(usize::try_from(*limit).unwrap_or(usize::MAX).saturating_add(1)),

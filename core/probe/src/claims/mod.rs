@@ -2,7 +2,7 @@
 //! denial would else prove nothing.
 
 mod acts;
-mod limits;
+pub(crate) mod limits;
 
 use crate::inside::{apart, tell};
 use crate::outside::own_program;
