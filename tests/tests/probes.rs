@@ -239,6 +239,54 @@ fn some_can_be_chosen_and_are_told_in_words() {
     assert!(none.stderr.contains("no attempt has an id like zz-*"), "{}", none.stderr);
 }
 
+/// What a plugin brings is made like all else: open without the policy, stopped by what stops it, and N/A where it never
+/// works.
+#[test]
+fn a_plugin_brings_attempts_of_its_own() {
+    let _alone = alone();
+    if !is_root() {
+        return palisade_tests::skip("probes:root", "the plugin must be root's");
+    }
+    let before = Leftovers::now();
+    let place = Scratch::new();
+    let dir = place.path().join("plugins");
+    std::fs::create_dir(&dir).unwrap();
+    let saboteur = palisade_tests::built().with_file_name("libsaboteur.so");
+    std::fs::copy(saboteur, dir.join("libpalisade_saboteur.so")).unwrap();
+    let dir = dir.to_str().unwrap();
+    let ask = |extends: &str, at: &str, more: &[&str]| {
+        let policy = place.policy(&format!("Policy(version: 1, {extends} plugins: {{\"saboteur\": (at: \"{at}\")}})"));
+        probe(Who::Root, policy.to_str().unwrap(), &[&["--plugin-dir", dir], more].concat())
+    };
+    let of = |ran: &Ran| {
+        let report = json(ran);
+        let all = report["probes"].as_array().unwrap().iter();
+        all.map(|probe| format!("{} {} {}", probe["id"].as_str().unwrap(), said(probe, "bare"), said(probe, "result")))
+            .collect::<Vec<_>>()
+    };
+    let only = ["--only", "saboteur.*", "--json"];
+    let held = ask("extends: [\"untrusted\"],", "none-inside", &only).code(0);
+    assert_eq!(
+        of(&held),
+        ["saboteur.own-file OPEN HIDDEN", "saboteur.never DENIED N/A", "saboteur.killed KILLED N/A"]
+            .map(|line| line.replace("HIDDEN", "DENIED"))
+    );
+    let open = ask("process: (env: Inherit),", "none-inside", &only).code(1);
+    assert_eq!(of(&open)[0], "saboteur.own-file OPEN OPEN");
+    let told = ask("process: (env: Inherit),", "none-inside", &["--only", "saboteur.own-file"]).code(1);
+    assert!(told.stdout.contains("brought by plugins") && told.stdout.contains("another plugin"), "{}", told.stdout);
+    for (at, says) in [("attempts", "as asked in attempts"), ("bad-attempt", "an attempt `no name`")] {
+        let ran = ask("", at, &only);
+        assert!(
+            matches!(ran.code, Some(119 | 121)) && ran.stderr.contains(says),
+            "{at}: {:?} {}",
+            ran.code,
+            ran.stderr
+        );
+    }
+    before.same();
+}
+
 /// A policy that cannot be put in force is an error with its reason, and nothing is left of the canaries.
 #[test]
 fn a_policy_that_cannot_start_is_an_error() {

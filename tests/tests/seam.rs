@@ -150,6 +150,16 @@ const SAMPLE_SHELL: &str = "
         guarded(\"sample\", || Ok(raw_figures(self.0.sample()?)))
     }
 ";
+const ATTEMPTS: &str = "    /// What it claims to stop, to be tried. Since seam 1.1.
+    fn attempts(&self) -> RResult<RVec<RawAttempt>, Failure> {
+        RResult::ROk(Vec::new().into())
+    }
+";
+const ATTEMPTS_SHELL: &str = "
+    fn attempts(&self) -> RResult<RVec<RawAttempt>, Failure> {
+        guarded(\"attempts\", || Ok(self.0.attempts()?.into_iter().map(RawAttempt::from).collect()))
+    }
+";
 const EXPLAIN: &str =
     "    /// A descriptor that a step of this isolator handed over; it is the isolator's now. Since seam 1.1.
     fn take(&mut self, _fd: i32) -> RResult<(), Failure> {
@@ -289,6 +299,8 @@ fn other_versions_of_the_seam_load_or_are_named() {
             (seam, COLLECT, ""),
             (seam, DETAILS, ""),
             (seam, EXPLAIN, ""),
+            (seam, ATTEMPTS, ""),
+            ("core/abi/src/wrap.rs", ATTEMPTS_SHELL, ""),
             (seam, HAND_OVER_DOC, ""),
             ("core/abi/src/wrap.rs", EXPLAIN_SHELL, ""),
             ("core/abi/src/sdk.rs", "self.0.hand_over(fd.as_raw_fd());", "let _ = fd.as_raw_fd();"),

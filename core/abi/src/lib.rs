@@ -38,7 +38,7 @@ pub use palisade_model::stage::Stage;
 pub use palisade_model::units;
 pub use sdk::{Action, Context, Evidence, Isolator, Plugin, Step};
 pub use serde;
-pub use told::{Act, Change, Changed, Denial, Finding, Finish, Hit, Left, Support};
+pub use told::{Act, Attempt, Change, Changed, Denial, Finding, Finish, Hit, Left, Severity, Support};
 
 #[doc(hidden)]
 pub use abi_stable;

@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::facts::Host;
 use crate::seam::RawContext;
-use crate::told::{Act, Change, Denial, Finding, Finish, Left};
+use crate::told::{Act, Attempt, Change, Denial, Finding, Finish, Left};
 use palisade_model::diag::Origin;
 use palisade_model::layer::Layered;
 use palisade_model::plan::Demand;
@@ -62,6 +62,14 @@ pub trait Isolator {
     /// # Errors
     /// The host could not be looked at.
     fn changes(&self) -> Result<Vec<Change>, Error> {
+        Ok(Vec::new())
+    }
+
+    /// Gives commands that try what it claims to stop, as it is configured, for `palisade probe`. Since seam 1.1.
+    ///
+    /// # Errors
+    /// They cannot be named; nothing is probed then.
+    fn attempts(&self) -> Result<Vec<Attempt>, Error> {
         Ok(Vec::new())
     }
 

@@ -131,6 +131,20 @@ pub struct RawDenial {
     pub seen: bool,
 }
 
+/// Something that a plugin claims to stop; see [`crate::Attempt`].
+#[repr(C)]
+#[derive(StableAbi, Clone, Debug)]
+pub struct RawAttempt {
+    pub id: RString,
+    /// 0 = critical, 1 = high, 2 = medium, 3 = low, 4 = info.
+    pub severity: u8,
+    pub attempts: RString,
+    pub layers: RString,
+    pub needs: RString,
+    pub harmless: RString,
+    pub argv: RVec<RString>,
+}
+
 /// What palisade lends to a step while it runs.
 #[sabi_trait]
 pub trait ContextObject {
@@ -198,6 +212,10 @@ pub trait IsolatorObject {
     fn finish(&mut self) -> RResult<RawFinish, Failure>;
     /// What runs that are over changed and kept. Since seam 1.1.
     fn changes(&self) -> RResult<RVec<RawChange>, Failure> {
+        RResult::ROk(Vec::new().into())
+    }
+    /// What it claims to stop, to be tried. Since seam 1.1.
+    fn attempts(&self) -> RResult<RVec<RawAttempt>, Failure> {
         RResult::ROk(Vec::new().into())
     }
     /// The figures so far, while the workload runs. Since seam 1.1.

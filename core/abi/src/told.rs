@@ -74,6 +74,42 @@ impl Changed {
     }
 }
 
+/// How bad it would be if something worked that should not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// The host is the workload's.
+    Critical,
+    /// Somebody else's data or processes are reached, or power over the host is there.
+    High,
+    /// A part of the host is reached, or the way to more of the kernel is open.
+    Medium,
+    /// Little is gained.
+    Low,
+    /// Something is learnt.
+    Info,
+}
+
+/// Something that a plugin claims to stop, as a command that tries it. `palisade probe` runs it twice, outside as the
+/// caller and inside as the workload; it worked where its standard output holds the token of the run, which stands for
+/// `{token}` in the arguments. So it is to print that only if it worked. Since seam 1.1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// Its name: lower-case letters, digits and `-`. It is shown behind the plugin's and a dot.
+    pub id: String,
+    /// How bad it would be.
+    pub severity: Severity,
+    /// What is attempted, in one line.
+    pub attempts: String,
+    /// What should stop it.
+    pub layers: String,
+    /// What it needs to work without a policy; empty where nothing.
+    pub needs: String,
+    /// Why nothing happens where it works. It runs outside too, with the caller's rights.
+    pub harmless: String,
+    /// The command and its arguments.
+    pub argv: Vec<String>,
+}
+
 /// What an isolator says when the workload has ended.
 #[derive(Clone, Debug, Default)]
 pub struct Finish {

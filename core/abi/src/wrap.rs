@@ -5,11 +5,11 @@ use crate::error::{Error, ErrorKind};
 use crate::facts::Host;
 use crate::sdk::{Context, Evidence, Isolator, Plugin, Step};
 use crate::seam::{
-    ContextObject_TO, Failure, IsolatorObject, IsolatorObject_TO, PluginModule, PluginModule_Ref, RawChange,
-    RawContext, RawDenial, RawFacts, RawFinding, RawFinish, RawHit, RawIsolator, RawLayer, RawLeft, RawOrigin, RawStep,
-    StepObject, StepObject_TO,
+    ContextObject_TO, Failure, IsolatorObject, IsolatorObject_TO, PluginModule, PluginModule_Ref, RawAttempt,
+    RawChange, RawContext, RawDenial, RawFacts, RawFinding, RawFinish, RawHit, RawIsolator, RawLayer, RawLeft,
+    RawOrigin, RawStep, StepObject, StepObject_TO,
 };
-use crate::told::{Act, Changed, Denial, Finding, Finish, Support};
+use crate::told::{Act, Attempt, Changed, Denial, Finding, Finish, Severity, Support};
 use abi_stable::library::{CheckTypeLayout, LibHeader, RootModuleResult};
 use abi_stable::prefix_type::PrefixTypeTrait;
 use abi_stable::sabi_trait::TD_Opaque;
@@ -75,6 +75,27 @@ pub fn act_facts(act: &Act) -> RawFacts {
 #[must_use]
 pub fn act(facts: RawFacts) -> Act {
     Act::new(facts.into_iter().map(|Tuple2(k, v)| (k.into_string(), v.into_string())))
+}
+
+impl From<Attempt> for RawAttempt {
+    fn from(attempt: Attempt) -> Self {
+        let severity = match attempt.severity {
+            Severity::Critical => 0,
+            Severity::High => 1,
+            Severity::Medium => 2,
+            Severity::Low => 3,
+            Severity::Info => 4,
+        };
+        Self {
+            id: attempt.id.into(),
+            severity,
+            attempts: attempt.attempts.into(),
+            layers: attempt.layers.into(),
+            needs: attempt.needs.into(),
+            harmless: attempt.harmless.into(),
+            argv: attempt.argv.into_iter().map(RString::from).collect(),
+        }
+    }
 }
 
 impl From<Denial> for RawDenial {
@@ -210,6 +231,10 @@ impl IsolatorObject for IsolatorShell {
                 })
                 .collect())
         })
+    }
+
+    fn attempts(&self) -> RResult<RVec<RawAttempt>, Failure> {
+        guarded("attempts", || Ok(self.0.attempts()?.into_iter().map(RawAttempt::from).collect()))
     }
 
     fn sample(&mut self) -> RResult<RVec<Tuple2<RString, u64>>, Failure> {

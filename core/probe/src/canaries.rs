@@ -5,6 +5,7 @@ use crate::{PROBE_CANARY, attempts};
 use crate::{canary, host, machine};
 use palisade_runtime::{Kind, Trouble};
 use palisade_sys::attempt::{Arg, Call, attempt};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -141,8 +142,8 @@ impl Canaries {
             handle: handle(&dir.join("secret"), &shared(token)[0]),
             dir,
             ids: Vec::new(),
-            too_many: 0,
             bare: false,
+            commands: BTreeMap::new(),
             stated: Stated::default(),
             canary: facts,
             host,

@@ -3,6 +3,7 @@
 use crate::attempts;
 use crate::scene::Scene;
 use crate::verdict::{Severity, Tried};
+use palisade_runtime::Attempt;
 
 /// One attempt.
 #[derive(Clone, Copy)]
@@ -39,7 +40,19 @@ pub const GROUPS: &[(&str, &str)] = &[
     ("es", "escape classics"),
     ("hy", "start-up hygiene"),
     ("rs", "resources"),
+    ("", PLUGINS),
 ];
+
+/// The group of attempts that plugins bring.
+pub(crate) const PLUGINS: &str = "brought by plugins";
+
+/// An attempt that a plugin brings.
+#[derive(Clone, Debug)]
+pub(crate) struct Brought {
+    /// The plugin's name, a dot, and the attempt's.
+    pub(crate) id: String,
+    pub(crate) attempt: Attempt,
+}
 
 impl Probe {
     /// What it is about.

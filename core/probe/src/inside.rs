@@ -3,13 +3,15 @@
 use crate::attempts::{CORE, scratch_of};
 use crate::catalogue::{Probe, probes};
 use crate::scene::Scene;
-use crate::verdict::{Tried, Verdict, verdict};
+use crate::verdict::{Stop, Tried, Verdict, verdict};
 use palisade_sys::channel::Channel;
 use palisade_sys::process::{self, Cloned, Ended, Target};
 use palisade_sys::{attempt, fd, limits, signal};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Command, Stdio};
 
 /// How long one attempt may take, in seconds; and one that makes many processes.
 const ALARM: u32 = 3;
@@ -50,8 +52,12 @@ fn perform(number: i32) -> Result<(), ()> {
     scene.channel = channel.as_fd().as_raw_fd();
     let all: BTreeMap<&str, &Probe> = probes().map(|probe| (probe.id, probe)).collect();
     for id in &scene.ids {
-        let Some(probe) = all.get(id.as_str()) else { continue };
-        let said = Said { id: id.clone(), verdict: tried(probe, &scene) };
+        let verdict = match (all.get(id.as_str()), scene.commands.get(id)) {
+            (Some(probe), _) => tried(probe, &scene),
+            (None, Some(command)) => apart(LONG_ALARM, || ran(command, &scene.token)),
+            (None, None) => continue,
+        };
+        let said = Said { id: id.clone(), verdict };
         tell(&channel, &said)?;
     }
     channel.send(OVER.as_bytes()).map_err(drop)
@@ -77,6 +83,21 @@ fn tried(probe: &Probe, scene: &Scene) -> Verdict {
         std::fs::remove_dir_all(scratch_of(scene, pid)).ok();
     }
     verdict
+}
+
+/// Runs the command of an attempt that a plugin brings. It worked if it says the token.
+fn ran(command: &[String], token: &str) -> Tried {
+    let mut words = command.iter().map(|word| word.replace("{token}", token));
+    let program = words.next().unwrap_or_default();
+    let ran = Command::new(program).args(words).stdin(Stdio::null()).stderr(Stdio::null()).output()?;
+    if ran.stdout.windows(token.len()).any(|window| window == token.as_bytes()) {
+        return Ok(true);
+    }
+    Err(match (ran.status.code(), ran.status.signal()) {
+        (_, Some(signal)) => Stop(Verdict::Killed(signal::show(signal))),
+        (Some(code), None) => Stop::denied(&format!("exit code {code}")),
+        (None, None) => Stop::unclear("it has no status"),
+    })
 }
 
 /// Tries something in a process of its own, which has so many seconds.

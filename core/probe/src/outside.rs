@@ -4,7 +4,7 @@ use crate::arm::{How, Round, round, typed};
 use crate::attempts::{self, PLANTED_CAPABLE, is_capable};
 use crate::canaries::{self, Canaries};
 use crate::canary::HITS;
-use crate::catalogue::{Probe, matches, probes};
+use crate::catalogue::{Brought, Probe, matches, probes};
 use crate::machine::{self, Machine};
 use crate::report::{Probed, REPORT_VERSION, Report, Summary};
 use crate::scene::Stated;
@@ -12,7 +12,7 @@ use crate::verdict::Verdict;
 use palisade_runtime::model::plan::Demand;
 use palisade_runtime::model::policy::Test;
 use palisade_runtime::model::stage::Stage;
-use palisade_runtime::{Kind, Palisade, Policy, Trouble, Workload};
+use palisade_runtime::{Kind, Palisade, Plan, Policy, Trouble, Workload};
 use palisade_sys::signal::{self, SignalFd};
 use palisade_sys::{fd, process};
 use std::collections::BTreeMap;
@@ -42,31 +42,33 @@ const SETTLE: Duration = Duration::from_secs(3);
 /// happens, all canaries are taken away. It refuses where this process has other threads, as a launch does.
 pub fn probe(request: Request<'_>) -> Result<Report, Trouble> {
     let Request { palisade, policy, only } = request;
-    let chosen: Vec<&Probe> = probes().filter(|probe| only.is_none_or(|only| matches(only, probe.id))).collect();
-    if chosen.is_empty() {
+    let wanted = |id: &str| only.is_none_or(|only| matches(only, id));
+    let chosen: Vec<&Probe> = probes().filter(|probe| wanted(probe.id)).collect();
+    // A wrong policy is shown with its line, before anything is laid out.
+    let plan = palisade.plan(policy, Workload::command(["true"]))?;
+    let brought = plan.attempts()?.into_iter().map(|(plugin, attempt)| {
+        let id = format!("{plugin}.{}", attempt.id);
+        Brought { id, attempt }
+    });
+    let brought: Vec<Brought> = brought.filter(|brought| wanted(&brought.id)).collect();
+    if chosen.is_empty() && brought.is_empty() {
         let only = only.unwrap_or_default();
         return Err(Trouble::new(Kind::Usage, format!("no attempt has an id like {only}"))
             .row("help", "`*` stands for any letters: fs-*, *-canary; docs/probes.md lists the ids"));
     }
-    // A wrong policy is shown with its line, before anything is laid out.
-    let plan = palisade.plan(policy, Workload::command(["true"]))?;
-    let resolved = palisade.resolve(policy)?.0;
-    let umask = resolved.process.umask.map(|umask| umask.value.bits());
-    let tests: Vec<_> = resolved.tests.into_iter().map(|test| test.value).collect();
-    let too_many = attempts::too_many(&tests);
-    let limits = tests.into_iter().filter_map(|test| if let Test::Limit(cap) = test { Some(cap) } else { None });
-    let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
-    let (status, limits, spare) = (status(&plan), limits.collect(), crate::claims::limits::available());
-    let stated = Stated { status, umask, limits, spare, processors };
+    let stated = stated(palisade, policy, &plan)?;
     drop(plan);
     let program = own_program()?;
     let call = |error: palisade_sys::Error| Trouble::call("the signals could not be watched", &error);
     let ending = SignalFd::new(signal::ENDING).map_err(call)?;
     let before = Machine::now(&PathBuf::new());
     let mut canaries = Canaries::lay()?;
-    canaries.scene.too_many = too_many;
     canaries.scene.stated = stated;
-    let ids: Vec<String> = chosen.iter().map(|probe| probe.id.to_owned()).collect();
+    let command = |brought: &Brought| (brought.id.clone(), brought.attempt.argv.clone());
+    canaries.scene.commands = brought.iter().map(command).collect();
+    // After those of palisade, of which each is known to be harmless.
+    let own = chosen.iter().map(|probe| probe.id.to_owned());
+    let ids: Vec<String> = own.chain(brought.iter().map(|brought| brought.id.clone())).collect();
     let settings = Machine::now(&canaries.scene.host.cgroups);
     let bare = judged(&canaries, |canaries| round(How::Bare, canaries, &ids, &program, &ending))?;
     let under =
@@ -81,12 +83,13 @@ pub fn probe(request: Request<'_>) -> Result<Report, Trouble> {
         changed.extend(machine::left(&token, &launchers));
         changed
     });
-    let probed = chosen.iter().map(|probe| {
-        let of = |round: &Round| round.verdicts.get(probe.id).cloned();
+    let of = |round: &Round, id: &str| {
         let none = || Verdict::Inconclusive("no answer".to_owned());
-        Probed::new(probe, of(&bare).unwrap_or_else(none), of(&under).unwrap_or_else(none))
-    });
-    let probes: Vec<Probed> = probed.collect();
+        round.verdicts.get(id).cloned().unwrap_or_else(none)
+    };
+    let probed = chosen.iter().map(|probe| Probed::new(probe, of(&bare, probe.id), of(&under, probe.id)));
+    let more = brought.iter().map(|one| Probed::brought(one, of(&bare, &one.id), of(&under, &one.id)));
+    let probes: Vec<Probed> = probed.chain(more).collect();
     Ok(Report {
         version: REPORT_VERSION,
         policy: policy.name.clone(),
@@ -98,8 +101,20 @@ pub fn probe(request: Request<'_>) -> Result<Report, Trouble> {
     })
 }
 
+/// What the policy says of itself.
+fn stated(palisade: &Palisade, policy: &Policy, plan: &Plan) -> Result<Stated, Trouble> {
+    let resolved = palisade.resolve(policy)?.0;
+    let umask = resolved.process.umask.map(|umask| umask.value.bits());
+    let tests: Vec<_> = resolved.tests.into_iter().map(|test| test.value).collect();
+    let too_many = attempts::too_many(&tests);
+    let limits = tests.into_iter().filter_map(|test| if let Test::Limit(cap) = test { Some(cap) } else { None });
+    let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
+    let (status, limits, spare) = (status(plan), limits.collect(), crate::claims::limits::available());
+    Ok(Stated { status, umask, too_many, limits, spare, processors })
+}
+
 /// Lines of /proc/PID/status that the plan makes so. What may fail does not count.
-fn status(plan: &palisade_runtime::Plan) -> Vec<String> {
+fn status(plan: &Plan) -> Vec<String> {
     let required = || plan.steps.iter().map(|step| &step.info).filter(|info| info.demand == Demand::Require);
     let filter = required().any(|info| info.stage == Stage::Seal && info.words.contains("system call"));
     let no_new_privs = required().any(|info| info.stage == Stage::Drop && info.words.contains("no_new_privs"));

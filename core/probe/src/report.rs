@@ -1,8 +1,10 @@
 //! What the harness says.
 
-use crate::catalogue::Probe;
+use crate::catalogue::{Brought, PLUGINS, Probe};
 use crate::verdict::{Severity, Verdict};
+use palisade_runtime::Attempt;
 use serde::Serialize;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// The version of the report's shape.
@@ -31,19 +33,19 @@ pub struct Report {
 #[derive(Clone, Debug, Serialize)]
 pub struct Probed {
     /// Its name.
-    pub id: &'static str,
+    pub id: Cow<'static, str>,
     /// What it is about.
     pub group: &'static str,
     /// How bad it would be if it worked.
     pub severity: Severity,
     /// What should stop it.
-    pub layers: &'static str,
+    pub layers: Cow<'static, str>,
     /// What is attempted.
-    pub attempts: &'static str,
+    pub attempts: Cow<'static, str>,
     /// What it needs; empty where nothing.
-    pub needs: &'static str,
+    pub needs: Cow<'static, str>,
     /// Why nothing happens where it works.
-    pub harmless: &'static str,
+    pub harmless: Cow<'static, str>,
     /// What came of it without a policy.
     pub bare: Verdict,
     /// What came of it under the policy.
@@ -73,13 +75,39 @@ impl Probed {
     pub(crate) fn new(probe: &Probe, bare: Verdict, policy: Verdict) -> Self {
         let result = Verdict::of(&bare, &policy);
         Self {
-            id: probe.id,
+            id: probe.id.into(),
             group: probe.group(),
             severity: probe.severity,
-            layers: probe.layers,
-            attempts: probe.attempts,
-            needs: probe.needs,
-            harmless: probe.harmless,
+            layers: probe.layers.into(),
+            attempts: probe.attempts.into(),
+            needs: probe.needs.into(),
+            harmless: probe.harmless.into(),
+            bare,
+            policy,
+            result,
+        }
+    }
+}
+
+impl Probed {
+    pub(crate) fn brought(brought: &Brought, bare: Verdict, policy: Verdict) -> Self {
+        let Attempt { severity, attempts, layers, needs, harmless, .. } = brought.attempt.clone();
+        let severity = match severity {
+            palisade_runtime::Severity::Critical => Severity::Critical,
+            palisade_runtime::Severity::High => Severity::High,
+            palisade_runtime::Severity::Medium => Severity::Medium,
+            palisade_runtime::Severity::Low => Severity::Low,
+            palisade_runtime::Severity::Info => Severity::Info,
+        };
+        let result = Verdict::of(&bare, &policy);
+        Self {
+            id: brought.id.clone().into(),
+            group: PLUGINS,
+            severity,
+            layers: layers.into(),
+            attempts: attempts.into(),
+            needs: needs.into(),
+            harmless: harmless.into(),
             bare,
             policy,
             result,

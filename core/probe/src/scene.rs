@@ -17,8 +17,8 @@ pub(crate) struct Scene {
     pub(crate) dir: PathBuf,
     /// The attempts to be made.
     pub(crate) ids: Vec<String>,
-    /// How many processes are more than the policy allows.
-    pub(crate) too_many: u64,
+    /// The commands of attempts that plugins bring, by id.
+    pub(crate) commands: BTreeMap<String, Vec<String>>,
     /// Whether this is the round without a policy.
     pub(crate) bare: bool,
     pub(crate) stated: Stated,
@@ -50,6 +50,8 @@ pub(crate) struct Stated {
     /// Lines of /proc/self/status that it makes so.
     pub(crate) status: Vec<String>,
     pub(crate) umask: Option<u32>,
+    /// How many processes are more than it allows.
+    pub(crate) too_many: u64,
     /// The limits that its tests claim.
     pub(crate) limits: Vec<Cap>,
     /// Bytes of memory that the host has to spare, and its processors: a view may not tell.

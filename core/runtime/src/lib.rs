@@ -70,7 +70,7 @@ pub use error::{Kind, Trouble};
 pub use facts::{Facts, KERNEL_FEATURES, KERNEL_FLOOR};
 pub use launch::{Failed, Observer, Options};
 pub use palisade::{Finding, Palisade, Support};
-pub use palisade_abi::{Change, Changed};
+pub use palisade_abi::{Attempt, Change, Changed, Severity};
 pub use palisade_model as model;
 pub use places::Places;
 pub use plan::{CORE, Detail, Plan, Planned};

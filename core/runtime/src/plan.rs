@@ -7,8 +7,8 @@ use crate::plugins::Plugin;
 use crate::process;
 use crate::workload::Workload;
 use palisade_abi::abi_stable::std_types::{RString, Tuple2};
-use palisade_abi::seam::{Failure, RawChange, RawIsolator, RawLayer, RawStep};
-use palisade_abi::{Change, Changed, Error, Host, wrap};
+use palisade_abi::seam::{Failure, RawAttempt, RawChange, RawIsolator, RawLayer, RawStep};
+use palisade_abi::{Attempt, Change, Changed, Error, Host, Severity, wrap};
 use palisade_model::diag::Sources;
 use palisade_model::plan::{Demand, StepInfo, order};
 use palisade_model::report::{FileReport, PluginReport};
@@ -135,6 +135,22 @@ impl Plan {
         Ok(all)
     }
 
+    /// What the plugins claim to stop, as commands that try it: the plugin, and each attempt.
+    ///
+    /// # Errors
+    /// A plugin could not say, or says it in a form that this palisade does not know.
+    pub fn attempts(&self) -> Result<Vec<(String, Attempt)>, Trouble> {
+        let entries = Entries::begin()?;
+        let mut all = Vec::new();
+        for Configured { name, object } in &self.isolators {
+            let found = entries.call(name, "attempts", || object.attempts()).into_result();
+            for raw in found.map_err(|f| failure(name, f, None, &self.sources))? {
+                all.push((name.clone(), attempt(name, raw)?));
+            }
+        }
+        Ok(all)
+    }
+
     pub(crate) fn make(parts: Parts) -> Result<Self, Trouble> {
         let Parts { policy, resolved, sources, plugins, workload, facts, mut told, entries } = parts;
         let process = process::Settings::new(&resolved.process, &workload, &sources)?;
@@ -179,6 +195,27 @@ fn change(plugin: &str, raw: RawChange) -> Result<Change, Trouble> {
     };
     let from = raw.from.into_option().map(RString::into_string);
     Ok(Change { tree: raw.tree.into_string(), path: raw.path.into_string(), what, from })
+}
+
+fn attempt(plugin: &str, raw: RawAttempt) -> Result<Attempt, Trouble> {
+    let refuse = |why: String| Err(Trouble::new(Kind::Plugin, why).of(plugin));
+    let severity = match raw.severity {
+        0 => Severity::Critical,
+        1 => Severity::High,
+        2 => Severity::Medium,
+        3 => Severity::Low,
+        4 => Severity::Info,
+        other => return refuse(format!("it has an attempt of severity {other}, which this palisade does not know")),
+    };
+    let id = raw.id.into_string();
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if id.is_empty() || !id.bytes().all(plain) || raw.argv.is_empty() {
+        return refuse(format!("it has an attempt `{id}` that has no such name, or no command"));
+    }
+    let argv = raw.argv.into_iter().map(RString::into_string).collect();
+    let [attempts, layers, needs, harmless] =
+        [raw.attempts, raw.layers, raw.needs, raw.harmless].map(RString::into_string);
+    Ok(Attempt { id, severity, attempts, layers, needs, harmless, argv })
 }
 
 fn report(plugin: &Plugin) -> PluginReport {

@@ -22,7 +22,7 @@ pub(super) fn probe(args: &Probe) -> Result<Said, Trouble> {
 fn text(report: &Report, all: bool) -> String {
     let mut text = String::new();
     let shown: Vec<&Probed> = report.probes.iter().filter(|probe| all || is_to_be_seen(probe)).collect();
-    let width = show::widest(shown.iter().map(|probe| probe.id));
+    let width = show::widest(shown.iter().map(|probe| probe.id.as_ref()));
     for (_, group) in palisade_probe::GROUPS {
         let within: Vec<&&Probed> = shown.iter().filter(|probe| probe.group == *group).collect();
         if within.is_empty() {
@@ -103,13 +103,13 @@ mod tests {
             _ => Verdict::Denied("EPERM".to_owned()),
         };
         let probed = |probe: &palisade_probe::Probe| Probed {
-            id: probe.id,
+            id: probe.id.into(),
             group: probe.group(),
             severity: probe.severity,
-            layers: probe.layers,
-            attempts: probe.attempts,
-            needs: probe.needs,
-            harmless: probe.harmless,
+            layers: probe.layers.into(),
+            attempts: probe.attempts.into(),
+            needs: probe.needs.into(),
+            harmless: probe.harmless.into(),
             bare: Verdict::Open,
             policy: verdict(probe.id),
             result: verdict(probe.id),

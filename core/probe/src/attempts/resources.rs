@@ -53,7 +53,7 @@ pub(crate) fn too_many(tests: &[Test]) -> u64 {
 }
 
 fn many(scene: &Scene) -> Tried {
-    crowd(usize::try_from(scene.too_many).unwrap_or(usize::MAX))
+    crowd(usize::try_from(scene.stated.too_many).unwrap_or(usize::MAX))
 }
 
 /// Has so many processes besides those that there are; all of them are ended.
