@@ -15,7 +15,10 @@ pub(super) fn told(denials: &[DenialReport]) -> String {
         1 => line(&mut text, format_args!("palisade: 1 thing was denied")),
         count => line(&mut text, format_args!("palisade: {count} things were denied")),
     }
-    for denial in denials.iter().take(SHOWN) {
+    // Programs look for many files that they do not miss; what else failed comes first.
+    let only_hidden = |denial: &&DenialReport| denial.layers.iter().all(|layer| layer.answer == "ENOENT");
+    let (hidden, other): (Vec<_>, Vec<_>) = denials.iter().partition(only_hidden);
+    for denial in other.into_iter().chain(hidden).take(SHOWN) {
         line(&mut text, format_args!("  {}", out::name(&headline(denial))));
         for layer in &denial.layers {
             line(&mut text, format_args!("    {}", out::one_line(&words(layer))));
@@ -83,6 +86,14 @@ mod tests {
                 "      allow   \"x\": ()",
             ]
         );
+    }
+
+    #[test]
+    fn what_is_only_hidden_comes_last() {
+        let mut hidden = denial("openat", "/a", 1, false);
+        hidden.layers[0].answer = "ENOENT".to_owned();
+        let text = told(&[hidden, denial("openat", "/b", 1, false)]);
+        assert!(text.find("/b") < text.find("/a"), "{text}");
     }
 
     #[test]
