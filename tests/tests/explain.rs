@@ -96,7 +96,7 @@ print(l.ptrace(0, 0, 0, 0), l.mount(b"x", b"/tmp", b"tmpfs", 0, 0), ctypes.get_e
     assert!(about(&report, "ptrace", "").is_empty(), "{report}");
     assert_eq!(about(&report, "mount", "").len(), 1);
     let wrong = scratch.policy(
-        "Policy(version: 1, plugins: {\"privileges\": (), \"seccomp\": (deny: [Except(\"@debug\", [\"mount\"])])})",
+        "Policy(version: 1, extends: [\"untrusted\"], plugins: {\"seccomp\": (deny: [Except(\"@debug\", [\"mount\"])])})",
     );
     Run::under(&wrong, ["true"]).ran().code(118).says("mount is not in @debug");
     before.same();
