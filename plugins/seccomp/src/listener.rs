@@ -54,12 +54,17 @@ impl Rules {
         self.table.of_number(number).map_or(self.table.unknown, |verdict| verdict.decide(&question.args))
     }
 
+    /// The table of one rule of `deny` by itself.
+    fn alone(&self, rule: &At<Rule>) -> Table {
+        let deny_action = self.config.deny_action;
+        let alone = Config { deny: vec![rule.clone()], deny_action, ..Config::default() };
+        build(&alone, self.table.arch)
+    }
+
     /// The rule that gives this answer.
     fn blame(&self, question: &Question, action: Action) -> Option<&At<Rule>> {
         self.config.deny.iter().find(|rule| {
-            let deny_action = self.config.deny_action;
-            let alone = Config { deny: vec![(*rule).clone()], deny_action, ..Config::default() };
-            let table = build(&alone, self.table.arch);
+            let table = self.alone(rule);
             let verdict = table.of_number(question.number.cast_unsigned());
             verdict.is_some_and(|verdict| verdict.decide(&question.args) == action)
         })
@@ -110,10 +115,7 @@ impl Rules {
         }
         let kills = |action: Action| !action.lets_through() && !matches!(action, Action::Errno(_));
         let killing = |rule: &&At<Rule>| {
-            let deny_action = self.config.deny_action;
-            let alone = Config { deny: vec![(*rule).clone()], deny_action, ..Config::default() };
-            let table = build(&alone, self.table.arch);
-            table.calls.iter().any(|(_, verdict)| {
+            self.alone(rule).calls.iter().any(|(_, verdict)| {
                 kills(verdict.otherwise) || verdict.clauses.iter().any(|clause| kills(clause.action))
             })
         };
