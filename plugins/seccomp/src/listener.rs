@@ -131,7 +131,8 @@ impl Rules {
         let help = "the kernel's log has the number of the call: dmesg | grep type=1326; with Errno(\"EPERM\") instead, \
                     --explain names it";
         let origin = rule.and_then(|rule| rule.origin).or(default.and_then(|at| at.origin));
-        Some(Denial { answer: "SIGSYS".to_owned(), why, help: help.to_owned(), origin, seen: true })
+        // Concluded: a process can send itself this signal.
+        Some(Denial { answer: "SIGSYS".to_owned(), why, help: help.to_owned(), origin, seen: false })
     }
 }
 
