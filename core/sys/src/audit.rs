@@ -51,8 +51,10 @@ impl Log {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let made = socket::socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkAudit);
         let made = match made {
-            // Not built in, or not for this namespace.
-            Err(Errno::EPROTONOSUPPORT | Errno::ECONNREFUSED) => return Ok(None),
+            // Not built in, not for this namespace, or closed by a sandbox around this process.
+            Err(Errno::EPROTONOSUPPORT | Errno::ECONNREFUSED | Errno::EPERM | Errno::EACCES | Errno::EAFNOSUPPORT) => {
+                return Ok(None);
+            }
             other => other.or_call(|| "socket(AF_NETLINK, SOCK_RAW, NETLINK_AUDIT)".to_owned())?,
         };
         let log = Self(made);
