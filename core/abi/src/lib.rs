@@ -34,11 +34,12 @@ pub use palisade_model::diag::Origin;
 pub use palisade_model::layer::{At, Layered};
 pub use palisade_model::layered;
 pub use palisade_model::plan::Demand;
+pub use palisade_model::severity::Severity;
 pub use palisade_model::stage::Stage;
 pub use palisade_model::units;
 pub use sdk::{Action, Context, Evidence, Isolator, Plugin, Step};
 pub use serde;
-pub use told::{Act, Attempt, Change, Changed, Denial, Finding, Finish, Hit, Left, Severity, Support};
+pub use told::{Act, Attempt, Change, Changed, Denial, Finding, Finish, Hit, Left, Support};
 
 #[doc(hidden)]
 pub use abi_stable;

@@ -1,6 +1,7 @@
 //! What a plugin tells palisade: what the host offers, what was used, which limits were hit, what is denied.
 
 use palisade_model::diag::Origin;
+use palisade_model::severity::Severity;
 use std::collections::BTreeMap;
 
 /// How much of a feature a host has.
@@ -72,21 +73,6 @@ impl Changed {
             Self::Removed => "removed",
         }
     }
-}
-
-/// How bad it would be if something worked that should not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Severity {
-    /// The host is the workload's.
-    Critical,
-    /// Somebody else's data or processes are reached, or power over the host is there.
-    High,
-    /// A part of the host is reached, or the way to more of the kernel is open.
-    Medium,
-    /// Little is gained.
-    Low,
-    /// Something is learnt.
-    Info,
 }
 
 /// Something that a plugin claims to stop, as a command that tries it. `palisade probe` runs it twice, outside as the

@@ -9,7 +9,7 @@ use crate::seam::{
     RawChange, RawContext, RawDenial, RawFacts, RawFinding, RawFinish, RawHit, RawIsolator, RawLayer, RawLeft,
     RawOrigin, RawStep, StepObject, StepObject_TO,
 };
-use crate::told::{Act, Attempt, Changed, Denial, Finding, Finish, Severity, Support};
+use crate::told::{Act, Attempt, Changed, Denial, Finding, Finish, Support};
 use abi_stable::library::{CheckTypeLayout, LibHeader, RootModuleResult};
 use abi_stable::prefix_type::PrefixTypeTrait;
 use abi_stable::sabi_trait::TD_Opaque;
@@ -17,6 +17,7 @@ use abi_stable::std_types::{ROption, RResult, RString, RVec, Tuple2};
 use palisade_model::diag::Origin;
 use palisade_model::layer::{Fragment, merge_layers};
 use palisade_model::plan::Demand;
+use palisade_model::severity::Severity;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::os::fd::{FromRawFd as _, OwnedFd};

@@ -20,6 +20,7 @@ pub mod process;
 pub mod report;
 pub mod resolve;
 mod set;
+pub mod severity;
 pub mod stage;
 pub mod units;
 pub mod vars;

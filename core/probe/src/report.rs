@@ -92,13 +92,6 @@ impl Probed {
 impl Probed {
     pub(crate) fn brought(brought: &Brought, bare: Verdict, policy: Verdict) -> Self {
         let Attempt { severity, attempts, layers, needs, harmless, .. } = brought.attempt.clone();
-        let severity = match severity {
-            palisade_runtime::Severity::Critical => Severity::Critical,
-            palisade_runtime::Severity::High => Severity::High,
-            palisade_runtime::Severity::Medium => Severity::Medium,
-            palisade_runtime::Severity::Low => Severity::Low,
-            palisade_runtime::Severity::Info => Severity::Info,
-        };
         let result = Verdict::of(&bare, &policy);
         Self {
             id: brought.id.clone().into(),

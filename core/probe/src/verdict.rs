@@ -4,38 +4,7 @@ use palisade_sys::Errno;
 use serde::{Deserialize, Serialize};
 use std::io;
 
-/// How bad it would be if it worked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Severity {
-    /// The host is the workload's.
-    Critical,
-    /// Somebody else's data or processes are reached, or power over the host is there.
-    High,
-    /// A part of the host is reached, or the way to more of the kernel is open.
-    Medium,
-    /// Little is gained.
-    Low,
-    /// Something is learnt.
-    Info,
-}
-
-impl Severity {
-    /// Worst first.
-    pub const ALL: [Self; 5] = [Self::Critical, Self::High, Self::Medium, Self::Low, Self::Info];
-
-    /// The word of reports.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Critical => "critical",
-            Self::High => "high",
-            Self::Medium => "medium",
-            Self::Low => "low",
-            Self::Info => "info",
-        }
-    }
-}
+pub use palisade_runtime::model::severity::Severity;
 
 /// What came of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
