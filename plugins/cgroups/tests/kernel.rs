@@ -316,9 +316,10 @@ fn limits_bind() {
     assert!(slow.figures["cpu_throttled_periods"] >= 2, "{:?}", slow.figures);
     assert!(slow.hits[0].0.starts_with("held back by cpu.max 20% in"), "{:?}", slow.hits);
 
-    // Frozen, and where there are few of them kept from forking.
+    // Frozen, and where there are few of them kept from forking. The memory is more than all of them use: a limit that
+    // they ran into would end the first of them before it left the others behind.
     for pids in ["", ", pids: (max: 30000)", ", pids: (max: 256)"] {
-        let section = &format!(r#"( memory: (max: "512MiB"){pids} )"#);
+        let section = &format!(r#"( memory: (max: "8GiB"){pids} )"#);
         let begun = Instant::now();
         let bombed = run(section, bomb);
         assert_eq!(bombed.ended, Ended::Exited(0));
