@@ -209,6 +209,56 @@ fn what_is_changed_in_an_overlay_can_be_kept() {
     before.same();
 }
 
+/// A directory that is bound at /w, read-write, its top entered by its owner alone.
+struct Shown {
+    // Given up first: it may lie in the other.
+    top: Top,
+    scratch: Scratch,
+}
+
+impl Shown {
+    fn new() -> Self {
+        let scratch = Scratch::new();
+        let top = Top::new(&scratch);
+        let shown = Self { top, scratch };
+        fs::create_dir_all(shown.work().join("sub")).unwrap();
+        fs::write(shown.work().join("sub/file"), "old\n").unwrap();
+        give(&shown.top.0, Who::User);
+        fs::write(shown.work().join("others"), "of root\n").unwrap();
+        fs::set_permissions(shown.work().join("others"), fs::Permissions::from_mode(0o600)).unwrap();
+        fs::set_permissions(shown.work(), fs::Permissions::from_mode(0o700)).unwrap();
+        shown
+    }
+
+    fn work(&self) -> PathBuf {
+        self.top.0.join("work")
+    }
+
+    fn policy(&self, user: &str, more: &str) -> PathBuf {
+        let entry = format!("Bind(from: \"{}\", to: \"/w\", mode: ReadWrite{more})", self.work().display());
+        policy(&self.scratch, user, &entry)
+    }
+
+    fn owner(&self, name: &str) -> (u32, u32) {
+        use std::os::unix::fs::MetadataExt as _;
+        let facts = fs::metadata(self.work().join(name)).unwrap();
+        (facts.uid(), facts.gid())
+    }
+
+    /// Whether ids cannot be mapped there, which must then be told.
+    fn cannot(&self, mapped: &Path) -> bool {
+        let why = match kernel() {
+            old if old < (5, 12) => "needs Linux 5.12",
+            old if old < (6, 3) && self.top.0.starts_with("/dev/shm") => "file system of type tmpfs",
+            _ => return false,
+        };
+        let ran = sh(mapped, "true").ran();
+        assert!(matches!(ran.code, Some(120 | 121)), "{ran:?}");
+        ran.says(why).says("user: AsNeeded");
+        true
+    }
+}
+
 /// A workload whose id owns nothing works in somebody's directory as if it were the owner.
 #[test]
 fn a_directory_can_be_shown_as_the_workloads_own() {
@@ -217,51 +267,55 @@ fn a_directory_can_be_shown_as_the_workloads_own() {
         return palisade_tests::skip("idmap:root", "ids of mounts are for root to map");
     }
     let before = Leftovers::now();
-    let scratch = Scratch::new();
-    let top = Top::new(&scratch);
-    let work = top.0.join("work");
-    fs::create_dir_all(work.join("sub")).unwrap();
-    fs::write(work.join("sub/file"), "old\n").unwrap();
-    give(&top.0, Who::User);
-    fs::write(work.join("others"), "of root\n").unwrap();
-    fs::set_permissions(work.join("others"), fs::Permissions::from_mode(0o600)).unwrap();
-    fs::set_permissions(&work, fs::Permissions::from_mode(0o700)).unwrap();
-    let bind = |more: &str| {
-        let entry = format!("Bind(from: \"{}\", to: \"/w\", mode: ReadWrite{more})", work.display());
-        policy(&scratch, "user: New", &entry)
-    };
-    let (plain, mapped) = (bind(""), bind(", idmap: Owner"));
+    let shown = Shown::new();
+    let (plain, mapped) = (shown.policy("user: New", ""), shown.policy("user: New", ", idmap: Owner"));
     let script = "cd /w && cat sub/file && echo new > sub/file && echo made > made && stat -c %u sub/file made";
     assert_ne!(sh(&plain, script).ran().code, Some(0));
-    let on_tmpfs = top.0.starts_with("/dev/shm");
-    if kernel() < (5, 12) {
-        sh(&mapped, script).ran().code(120).says("needs Linux 5.12");
-        return;
-    }
-    if on_tmpfs && kernel() < (6, 3) {
-        sh(&mapped, script).ran().code(121).says("file system of type tmpfs");
+    if shown.cannot(&mapped) {
         return;
     }
     sh(&mapped, script).ran().code(0).prints("old\n1000\n1000\n");
     // What is not the owner's is no more the workload's than before.
     assert_ne!(sh(&mapped, "cat /w/others").ran().code, Some(0));
     assert_ne!(sh(&mapped, "chown 0 /w/made").ran().code, Some(0));
-    let owner = |name: &str| {
-        use std::os::unix::fs::MetadataExt as _;
-        let facts = fs::metadata(work.join(name)).unwrap();
-        (facts.uid(), facts.gid())
-    };
-    assert_eq!([owner("made"), owner("sub/file")], [(USER, USER); 2]);
-    assert_eq!(fs::read_to_string(work.join("made")).unwrap(), "made\n");
-    // Nobody else can, and root's own directory is not given away.
-    let ran = sh(&mapped, "true").who(Who::User).ran();
-    ran.code(120).says("only root can map").says("policy");
-    give(&work, Who::Root);
+    assert_eq!([shown.owner("made"), shown.owner("sub/file")], [(USER, USER); 2]);
+    assert_eq!(fs::read_to_string(shown.work().join("made")).unwrap(), "made\n");
+    // Root's own directory is not given away, unless the policy says so; what is made there is root's.
+    give(&shown.work(), Who::Root);
     sh(&mapped, "true").ran().code(118).says("would make files of root");
+    sh(&shown.policy("user: New", ", idmap: AnyOwner"), "echo mine > /w/mine && cat /w/mine; id -u")
+        .ran()
+        .code(0)
+        .prints("mine\n1000\n");
+    assert_eq!(shown.owner("mine"), (0, 0));
     // A file system that cannot is named.
     let entry = "Bind(from: \"/sys/kernel\", to: \"/w\", recursive: false, idmap: Owner)";
-    let ran = sh(&policy(&scratch, "user: New", entry), "true").ran();
+    let ran = sh(&policy(&shown.scratch, "user: New", entry), "true").ran();
     ran.code(121).says("file system of type sysfs").says("policy").says("EINVAL");
+    before.same();
+}
+
+/// Where the workload is the owner anyway there is nothing to map, and no kernel and file system is too old for it.
+#[test]
+fn where_the_workload_is_the_owner_nothing_is_mapped() {
+    let _alone = alone();
+    if !is_root() {
+        return palisade_tests::skip("idmap:root", "ids of mounts are for root to map");
+    }
+    let before = Leftovers::now();
+    let shown = Shown::new();
+    let (mapped, any) = (shown.policy("user: New", ", idmap: Owner"), shown.policy("user: New", ", idmap: AnyOwner"));
+    let plainly = |policy: &Path, who: Who| sh(policy, "cd /w && echo mine > mine && cat mine").who(who).ran();
+    plainly(&mapped, Who::User).code(0).prints("mine\n");
+    fs::remove_file(shown.work().join("mine")).unwrap();
+    // Somebody else's is refused to a user, unless what that user may do there is enough.
+    give(&shown.work(), Who::Root);
+    fs::set_permissions(shown.work(), fs::Permissions::from_mode(0o755)).unwrap();
+    sh(&mapped, "true").who(Who::User).ran().code(120).says("only root can map").says("policy");
+    sh(&any, "cat /w/sub/file").who(Who::User).ran().code(0).prints("old\n");
+    assert_ne!(plainly(&any, Who::User).code, Some(0));
+    plainly(&shown.policy("user: AsNeeded", ", idmap: AnyOwner"), Who::Root).code(0).prints("mine\n");
+    assert_eq!(shown.owner("mine"), (0, 0));
     before.same();
 }
 

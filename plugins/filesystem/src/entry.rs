@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 use crate::form::{Form, after_space, form};
 use crate::grants::Language;
 use crate::overlay::{Overlay, Upper};
-pub(crate) use crate::parts::{Bind, Dev, Proc, Tmpfs};
+pub(crate) use crate::parts::{Bind, Dev, Idmap, Proc, Tmpfs};
 
 /// One entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,13 +39,6 @@ enum Access {
     #[default]
     ReadOnly,
     ReadWrite,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-enum Idmap {
-    #[default]
-    None,
-    Owner,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -211,8 +204,7 @@ fn bits(mode: Option<Mode>, default: u32) -> u32 {
 impl Entry {
     fn bind(from: AbsPath) -> Self {
         let to = from.clone();
-        let (write, optional, noexec, as_owner) = (false, false, false, false);
-        Self::Bind(Bind { from, to, write, optional, nosuid: true, nodev: true, noexec, recursive: true, as_owner })
+        Self::Bind(Bind::read_only(from, to))
     }
 
     fn tmpfs(path: AbsPath) -> Self {
@@ -268,8 +260,8 @@ fn from_named<E: serde::de::Error>(named: Named) -> Result<Entry, E> {
     Ok(match named {
         Named::Bind { from, to, mode, optional, nosuid, nodev, noexec, recursive, idmap } => {
             let to = to.unwrap_or_else(|| from.clone());
-            let (write, as_owner) = (mode == Access::ReadWrite, idmap == Idmap::Owner);
-            Entry::Bind(Bind { from, to, write, optional, nosuid, nodev, noexec, recursive, as_owner })
+            let write = mode == Access::ReadWrite;
+            Entry::Bind(Bind { from, to, write, optional, nosuid, nodev, noexec, recursive, idmap })
         }
         Named::Tmpfs { path, size, inodes, mode, noexec } => {
             // To tmpfs 0 means no limit.

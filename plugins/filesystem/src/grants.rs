@@ -103,19 +103,12 @@ impl Planner<'_> {
         origin: Option<Origin>,
     ) -> Result<(), Error> {
         let from = path_of(path)?;
-        let (to, optional) = (from.clone(), false);
-        let bind = Bind {
-            from,
-            to,
-            write,
-            optional,
-            nosuid: true,
-            nodev: true,
-            noexec: false,
-            recursive: true,
-            as_owner: false,
-        };
-        let bound = self.bind(&bind, origin)?;
+        let idmap = self.idmap_at(from.as_str());
+        self.grant_bind(item, &Bind { write, idmap, ..Bind::read_only(from.clone(), from) }, origin)
+    }
+
+    fn grant_bind(&mut self, item: &mut Item, bind: &Bind, origin: Option<Origin>) -> Result<(), Error> {
+        let bound = self.bind(bind, origin)?;
         item.ops.extend(bound.ops);
         item.expected.extend(bound.expected);
         Ok(())
@@ -189,6 +182,19 @@ impl Planner<'_> {
         path.exists() && find(path).ok().flatten().is_some_and(|(real, _)| self.shown(&real).unwrap_or(false))
     }
 
+    /// The caller's own settings of git, read-only, where nothing shows them yet; gives what is to be said of it.
+    fn git_settings(&mut self, item: &mut Item, repo: &AbsPath, origin: Option<Origin>) -> Result<String, Error> {
+        let path = self.home().map(|home| home.join(".gitconfig")).filter(|path| path.is_file());
+        let Some(path) = path else { return Ok(String::new()) };
+        if self.shown(&path)? {
+            return Ok(String::new());
+        }
+        // Whoever the repository is shown to as its owner reads what the owner does.
+        let (idmap, from) = (self.idmap_at(repo.as_str()), path_of(&path)?);
+        self.grant_bind(item, &Bind { idmap, ..Bind::read_only(from.clone(), from) }, origin)?;
+        Ok(format!("; {} read-only", path.display()))
+    }
+
     /// A repository: everything in it read-write, but for what git runs.
     pub(crate) fn git(&mut self, repo: &AbsPath, optional: bool, origin: Option<Origin>) -> Result<Item, Error> {
         let top = PathBuf::from(repo.as_str());
@@ -231,14 +237,7 @@ impl Planner<'_> {
                 fixed.push(format!(".git/{name}"));
             }
         }
-        let own = self.home().map(|home| home.join(".gitconfig")).filter(|path| path.is_file());
-        let also = match own {
-            Some(path) if !self.shown(&path)? => {
-                self.grant(&mut item, &path, false, origin)?;
-                format!("; {} read-only", path.display())
-            }
-            _ => String::new(),
-        };
+        let also = self.git_settings(&mut item, repo, origin)?;
         item.words = format!("grants the repository {repo} read-write, in it {} read-only{also}", fixed.join(", "));
         let Some((git, Kind::Dir)) = find(&git)? else {
             return Err(Error::host(format!("there is no {} any more", git.display())));

@@ -64,7 +64,6 @@ impl Fresh {
             size: self.option("size"),
             inodes: self.option("nr_inodes"),
             recursive: false,
-            idmapped: false,
         }
     }
 }
@@ -139,14 +138,12 @@ pub(crate) struct Expected {
     pub(crate) inodes: Option<u64>,
     /// Other mounts may come with it, with the same flags.
     pub(crate) recursive: bool,
-    /// It maps the ids of its files.
-    pub(crate) idmapped: bool,
 }
 
 impl Expected {
     /// A mount of which only path and flags are known.
     pub(crate) fn plain(path: &str, flags: MountFlags) -> Self {
-        Self { path: path.to_owned(), flags, kind: None, size: None, inodes: None, recursive: false, idmapped: false }
+        Self { path: path.to_owned(), flags, kind: None, size: None, inodes: None, recursive: false }
     }
 
     /// The same with other mounts below it.

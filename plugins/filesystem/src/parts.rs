@@ -1,6 +1,7 @@
 //! What the larger entries say, however they are written.
 
 use palisade_abi::units::AbsPath;
+use serde::Deserialize;
 
 /// A file or directory of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,8 +14,26 @@ pub(crate) struct Bind {
     pub(crate) nodev: bool,
     pub(crate) noexec: bool,
     pub(crate) recursive: bool,
-    /// The workload is shown as the owner of what belongs to the owner of the source.
-    pub(crate) as_owner: bool,
+    pub(crate) idmap: Idmap,
+}
+
+impl Bind {
+    /// With everything that is the default.
+    pub(crate) fn read_only(from: AbsPath, to: AbsPath) -> Self {
+        let (write, optional, noexec) = (false, false, false);
+        Self { from, to, write, optional, nosuid: true, nodev: true, noexec, recursive: true, idmap: Idmap::None }
+    }
+}
+
+/// Whether the workload is shown as the owner of what belongs to the owner of a source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(crate) enum Idmap {
+    #[default]
+    None,
+    /// Of a user: root's directories cannot be had read-write.
+    Owner,
+    /// Of root, too: what the workload makes there is root's.
+    AnyOwner,
 }
 
 /// An empty file system in memory.

@@ -80,7 +80,7 @@ pub(crate) struct Planner<'a> {
     /// Names that are kept from the workload.
     pub(crate) stubs: Vec<Stub>,
     /// Binds whose owner is shown as the workload.
-    mapped: Vec<Mapped>,
+    pub(crate) mapped: Vec<Mapped>,
     sources: Vec<Source>,
 }
 
@@ -160,10 +160,9 @@ impl Planner<'_> {
                 .help("make it, or write Bind(from: ..., optional: true)"));
         };
         let recursive = bind.recursive && self.reaches_below(&real)?;
-        let owner = if bind.as_owner { Some(self.owner_of(&real, bind.write)?) } else { None };
+        let owner = self.owner_of(&real, bind.idmap, bind.write)?;
         let target = self.tree.target(bind.to.as_str(), kind)?;
-        let plain = Expected::plain(&target.path, flags).with_more_below(recursive);
-        let expected = vec![Expected { idmapped: owner.is_some(), ..plain }];
+        let expected = vec![Expected::plain(&target.path, flags).with_more_below(recursive)];
         self.tree.mount(&target.path, Backing::Host(real.clone()));
         if bind.write {
             self.tree.writable(&target.path, flags);
@@ -171,7 +170,8 @@ impl Planner<'_> {
         let path = real.clone();
         let slot = self.source(Source::new(real, flags, recursive, origin));
         let words = owner.iter().fold(words, |words, owner| format!("{words}, {owner} shown as the workload"));
-        self.mapped.extend(owner.map(|owner| Mapped { slot, path, owner, origin }));
+        let (at, idmap) = (target.path.clone(), bind.idmap);
+        self.mapped.extend(owner.map(|owner| Mapped { slot, path, at, owner, idmap, origin }));
         let why = if bind.write { "what is written there stays on the host" } else { "can be seen and not changed" };
         Ok(Item { words, why: why.to_owned(), ops: vec![Op::Bind { slot, target }], expected })
     }
@@ -266,7 +266,7 @@ impl Filesystem {
         if !witnessed && count > 0 {
             steps.push(steps::open(&view, count).origin(origin));
         }
-        steps.extend(planner.mapped.into_iter().map(|mapped| idmap::step(mapped, &view, host)));
+        steps.extend(idmap::steps(planner.mapped, &view, host));
         steps.push(steps::build(&view, Doing::Root, root, witnessed).origin(origin));
         for (mut item, origin) in items {
             let ops = std::mem::take(&mut item.ops);
