@@ -89,12 +89,22 @@ impl Scratch {
     /// Makes one that everybody may enter and the user of [`Who::User`] owns.
     #[allow(clippy::new_without_default, reason = "it makes a directory")]
     pub fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
         static SWEPT: OnceLock<()> = OnceLock::new();
         SWEPT.get_or_init(|| sweep(Path::new("/var/tmp"), "palisade-test-"));
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
         // Not /tmp: policies put a tmpfs there.
-        let path = PathBuf::from(format!("/var/tmp/palisade-test-{}-{number}", std::process::id()));
+        Self::below(Path::new("/var/tmp"))
+    }
+
+    /// The same on a disk, as the guests of tests/vm have one beside an overlay.
+    #[must_use]
+    pub fn on_disk() -> Self {
+        std::env::var_os("PALISADE_TEST_DISK").map_or_else(Self::new, |disk| Self::below(Path::new(&disk)))
+    }
+
+    fn below(dir: &Path) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = dir.join(format!("palisade-test-{}-{number}", std::process::id()));
         std::fs::create_dir(&path).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
         if is_root() {
