@@ -348,3 +348,57 @@ fn where_nothing_can_be_seen_that_is_an_error() {
     Run::under(&mute, ["echo", "started"]).ran().code(0).prints("started");
     before.same();
 }
+
+const POWERS: &str = r#"python3 -c 'import os, socket
+def told(name, act):
+    try: act(); print(name, "done")
+    except OSError as error: print(name, error.errno)
+open("/tmp/file", "w").close()
+told("setuid", lambda: os.setuid(0))
+told("chown", lambda: os.chown("/tmp/file", 1, -1))
+told("own", lambda: os.chown("/tmp/file", os.getuid(), os.getgid()))
+told("port", lambda: socket.socket().bind(("127.0.0.1", 80)))
+told("free", lambda: socket.socket().bind(("127.0.0.1", 8080)))
+told("better", lambda: os.setpriority(os.PRIO_PROCESS, 0, -5))
+told("worse", lambda: os.setpriority(os.PRIO_PROCESS, 0, 5))'"#;
+
+/// What takes a capability, or an id that is not there, is told with it; and done by who has it.
+#[test]
+fn a_capability_that_is_missing_is_named() {
+    let _alone = alone();
+    let before = Leftovers::now();
+    let scratch = Scratch::new();
+    let layers = |report: &Value, call: &str, what: &str| -> Vec<[String; 3]> {
+        let all = about(report, call, what);
+        all.iter().map(|[plugin, answer, _, help, _]| [*plugin, *answer, *help].map(str::to_owned)).collect()
+    };
+    for who in everybody("explain") {
+        let (ran, report) = run(who, "untrusted", true, POWERS);
+        let said = "setuid 22\nchown 22\nown done\nport 13\nfree done\nbetter 13\nworse done\n";
+        assert!(ran.stdout.starts_with(said), "{who:?}: {}", ran.stdout);
+        for (call, what, cap) in [("setuid", "", "setuid"), ("chown", "/tmp/file", "chown")] {
+            let told = layers(&report, call, what);
+            let [[first, errno, _], [second, _, keep]] = &told[..] else { panic!("{who:?} {call}: {told:?}") };
+            assert_eq!([first, errno, second], ["namespaces", "EINVAL", "privileges"], "{who:?} {call}");
+            assert_eq!(keep, &format!("\"privileges\": (capabilities: (keep: [\"{cap}\"]))"));
+        }
+        let [[plugin, errno, help]] = &layers(&report, "bind", "127.0.0.1:80")[..] else { panic!("{report}") };
+        assert_eq!([plugin, errno], ["privileges", "EACCES"], "{who:?}");
+        assert!(layers(&report, "bind", "127.0.0.1:8080").is_empty(), "{report}");
+        let times = |call: &str| -> u64 {
+            let denials = report["denials"].as_array().unwrap().iter();
+            denials.filter(|denial| denial["call"] == call).map(|denial| denial["times"].as_u64().unwrap()).sum()
+        };
+        assert_eq!(
+            [times("chown"), times("setpriority")],
+            [1, 1],
+            "what is one's own, or worse, takes nothing: {report}"
+        );
+        // With what it says the port can be had.
+        let policy = scratch.policy(&format!("Policy(version: 1, extends: [\"untrusted\"], plugins: {{{help}}})"));
+        let (ran, report) = run(who, policy.to_str().unwrap(), true, POWERS);
+        assert!(ran.stdout.contains("port done\n"), "{who:?}: {}", ran.stdout);
+        assert!(layers(&report, "bind", "127.0.0.1:80").is_empty(), "{report}");
+    }
+    before.same();
+}

@@ -125,8 +125,9 @@ pub struct Hit {
 /// |---|---|
 /// | `call` | the system call, by name |
 /// | `pid` | the process that asks, as the host numbers it |
+/// | `arguments` | the call's six arguments as numbers, with blanks between |
 /// | `path` | the file that it is about, absolute, as the workload sees it; links are not followed |
-/// | `to` | what is wanted of it, one or more of `look`, `read`, `write`, `truncate`, `execute`, `make`, `remove`, `connect`, `bind`, with blanks between |
+/// | `to` | what is wanted of it, one or more of `look`, `read`, `write`, `truncate`, `execute`, `make`, `remove`, `own` (to give it to somebody), `connect`, `bind`, with blanks between |
 /// | `kind` | what `make` makes or `remove` removes: `file`, `directory`, `link`, `fifo`, `socket`, `device` |
 /// | `address` | an internet address, with `port`, and `protocol` (`tcp` or `udp`) where it is known |
 /// | `signal` | instead of all these: the number of the signal that ended the workload |
@@ -159,6 +160,13 @@ impl Act {
     #[must_use]
     pub fn number(&self, name: &str) -> Option<i64> {
         self.fact(name)?.parse().ok()
+    }
+
+    /// Gives an argument of the call by its place, from 0 on: the low half, as most calls take it.
+    #[must_use]
+    pub fn argument(&self, place: usize) -> Option<u32> {
+        let number: u64 = self.fact("arguments")?.split(' ').nth(place)?.parse().ok()?;
+        u32::try_from(number & u64::from(u32::MAX)).ok()
     }
 
     /// Says whether this is wanted of the file.

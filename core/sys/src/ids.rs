@@ -81,6 +81,47 @@ pub fn set_resuid(uid: u32) -> Result<()> {
     nix::unistd::setresuid(id, id, id).or_call(|| format!("setresuid({uid}, {uid}, {uid})"))
 }
 
+/// The ids of one kind that a user namespace has: a file `uid_map` or `gid_map`. user_namespaces(7).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IdMap(Vec<[u32; 3]>);
+
+impl IdMap {
+    /// Reads the file's lines: first inside, first outside as the reader sees it, how many.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let line = |line: &str| {
+            let mut numbers = line.split_ascii_whitespace().map(|word| word.parse().ok());
+            Some([numbers.next()??, numbers.next()??, numbers.next()??])
+        };
+        Self(text.lines().filter_map(line).collect())
+    }
+
+    fn find(&self, id: u32, from: usize, to: usize) -> Option<u32> {
+        self.0.iter().find_map(|range| {
+            let at = id.checked_sub(range[from]).filter(|at| *at < range[2])?;
+            range[to].checked_add(at)
+        })
+    }
+
+    /// Which id outside is this one inside.
+    #[must_use]
+    pub fn outside(&self, inside: u32) -> Option<u32> {
+        self.find(inside, 0, 1)
+    }
+
+    /// Which id inside is this one outside.
+    #[must_use]
+    pub fn inside(&self, outside: u32) -> Option<u32> {
+        self.find(outside, 1, 0)
+    }
+
+    /// The first id outside.
+    #[must_use]
+    pub fn first_outside(&self) -> Option<u32> {
+        self.0.first().map(|range| range[1])
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,5 +133,16 @@ mod tests {
         assert_eq!(lookup_uid(0).unwrap(), Some(root));
         assert_eq!(lookup_user("no-such-user-here").unwrap(), None);
         assert_eq!(lookup_group("root").unwrap(), Some(0));
+    }
+
+    #[test]
+    fn a_map_goes_both_ways() {
+        let map = IdMap::parse("      1000 1879052194          1\n      2000     100000        500\n");
+        assert_eq!(
+            (map.outside(1000), map.outside(2007), map.outside(2500)),
+            (Some(1_879_052_194), Some(100_007), None)
+        );
+        assert_eq!((map.inside(100_007), map.inside(0), map.first_outside()), (Some(2007), None, Some(1_879_052_194)));
+        assert_eq!(IdMap::parse("").first_outside(), None);
     }
 }

@@ -11,6 +11,7 @@ use nix::fcntl::AtFlags;
 
 use crate::beneath::openat2;
 use crate::error::{Error, OrCall, Result};
+use crate::ids::IdMap;
 use crate::{fd, mount, raw};
 
 /// `PROC_SUPER_MAGIC` of linux/magic.h.
@@ -171,6 +172,11 @@ impl ProcPid {
         nix::sys::stat::fstatat(&self.dir, &path, AtFlags::empty())
             .map(|stat| (stat.st_dev, stat.st_ino))
             .or_call(|| format!("fstatat(/proc/{}, {path:?}, 0)", self.pid))
+    }
+
+    /// Reads which ids its user namespace has: users, then groups. user_namespaces(7).
+    pub fn id_maps(&self) -> Result<(IdMap, IdMap)> {
+        Ok((IdMap::parse(&self.read("uid_map")?), IdMap::parse(&self.read("gid_map")?)))
     }
 
     /// Reads the process's cgroups as the kernel writes them. cgroups(7).

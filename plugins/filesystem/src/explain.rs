@@ -72,7 +72,7 @@ fn changed(config: &Config, act: &Act, path: &Path, found: &Found) -> Option<Den
     let flags = flags_of(file).ok()?;
     let facts = fd::fstat(file).ok()?;
     // Devices, pipes and sockets are written to whatever the mount says.
-    let content = facts.is_file() && (act.wants("write") || act.wants("truncate"));
+    let content = facts.is_file() && (act.wants("write") || act.wants("truncate")) || act.wants("own");
     let name = (act.wants("make") || act.wants("bind")) && !there || act.wants("remove") && there;
     let shown = path.display();
     let denial = |answer: &str, why: String, help: String| {

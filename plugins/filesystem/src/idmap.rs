@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use palisade_abi::{Action, Context, Error, Evidence, Host, Origin, Stage, Step};
+use palisade_sys::ids::IdMap;
 use palisade_sys::mount;
 use palisade_sys::namespace::{self, ns_inode};
 use palisade_sys::procfs::{Proc, ProcPid};
@@ -197,30 +198,7 @@ fn outside(child: &ProcPid, map: &str, wanted: Option<u32>, launcher: u32) -> Re
         return Ok(wanted.unwrap_or(launcher));
     }
     let text = child.read(map)?;
-    find(&text, wanted).ok_or_else(|| Error::setup(format!("the workload's id is not in its {map}: {}", text.trim())))
-}
-
-fn find(map: &str, wanted: Option<u32>) -> Option<u32> {
-    let mut ranges = map.lines().filter_map(|line| {
-        let mut numbers = line.split_ascii_whitespace().map(|word| word.parse::<u32>().ok());
-        Some((numbers.next()??, numbers.next()??, numbers.next()??))
-    });
-    let Some(id) = wanted else { return ranges.next().map(|(_, outside, _)| outside) };
-    ranges.find_map(|(inside, outside, count)| {
-        let at = id.checked_sub(inside).filter(|at| *at < count)?;
-        outside.checked_add(at)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_id_outside_is_found_in_the_map() {
-        let map = "      1000 1879052194          1\n      2000     100000        500\n";
-        assert_eq!(find(map, None), Some(1_879_052_194));
-        assert_eq!(find(map, Some(2007)), Some(100_007));
-        assert_eq!((find(map, Some(2500)), find("", None)), (None, None));
-    }
+    let ids = IdMap::parse(&text);
+    let found = wanted.map_or_else(|| ids.first_outside(), |id| ids.outside(id));
+    found.ok_or_else(|| Error::setup(format!("the workload's id is not in its {map}: {}", text.trim())))
 }

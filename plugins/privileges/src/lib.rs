@@ -17,12 +17,14 @@
 //! | `sets` | what it says of each set, and the rules between the sets |
 //! | `securebits` | the bits, by name |
 //! | `keyring` | a session keyring of the workload's own |
+//! | `explain` | which capability a call would take |
 //! | `steps` | the plan: what the host can give, and the steps in words |
 //! | `actions` | the steps' doing and reading back |
 #![forbid(unsafe_code)]
 
 mod actions;
 mod config;
+mod explain;
 mod keyring;
 mod securebits;
 mod sets;

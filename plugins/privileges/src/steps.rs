@@ -2,11 +2,12 @@
 
 use crate::actions::{Bits, Bounding, NoNewPrivs, Raise, Reduce, SETPCAP, Seen};
 use crate::config::{CapName, Config, Keyring};
+use crate::explain;
 use crate::keyring;
 use crate::securebits::{self, SecureBit};
 use crate::sets::{Sets, Wanted, check};
 use palisade_abi::ErrorContext as _;
-use palisade_abi::{At, Demand, Error, Finding, Host, Isolator, Origin, Stage, Step, Support};
+use palisade_abi::{Act, At, Demand, Denial, Error, Finding, Host, Isolator, Origin, Stage, Step, Support};
 use palisade_sys::caps::{self, CapSet};
 
 /// The section, checked.
@@ -113,6 +114,10 @@ impl Isolator for Privileges {
         }
         steps.push(self.reduce_step(seen));
         Ok(steps.into_iter().map(|step| step.after("process")).collect())
+    }
+
+    fn explain(&self, act: &Act) -> Option<Denial> {
+        explain::explain(act, self.origin(None))
     }
 }
 

@@ -18,6 +18,8 @@ struct At(Option<u8>, u8);
 #[derive(Clone, Copy)]
 enum Wants {
     Look(At),
+    /// To give it to somebody.
+    Own(At),
     Execute(At),
     /// The flags of open(2).
     Open(At, u8),
@@ -34,9 +36,11 @@ enum Wants {
     Rename(At, At),
     /// What an address in memory names: its place and its length.
     Address(&'static str, u8, u8),
+    /// What its numbers say.
+    Plain,
 }
 
-use Wants::{Address, Execute, Look, Make, MakeNode, Open, OpenHow, Remove, Rename, Truncate, Unlink};
+use Wants::{Address, Execute, Look, Make, MakeNode, Open, OpenHow, Own, Plain, Remove, Rename, Truncate, Unlink};
 
 /// The calls that name something which the kernel may refuse for more than one reason.
 #[rustfmt::skip]
@@ -56,6 +60,12 @@ const CALLS: &[(&str, Wants)] = &[
     ("rename", Rename(At(None, 0), At(None, 1))), ("renameat", Rename(At(Some(0), 1), At(Some(2), 3))),
     ("renameat2", Rename(At(Some(0), 1), At(Some(2), 3))),
     ("connect", Address("connect", 1, 2)), ("sendto", Address("connect", 4, 5)), ("bind", Address("bind", 1, 2)),
+    // For what only a capability gives, or an id that the user namespace has.
+    ("chown", Own(At(None, 0))), ("lchown", Own(At(None, 0))), ("fchownat", Own(At(Some(0), 1))), ("fchown", Plain),
+    ("setuid", Plain), ("setgid", Plain), ("setreuid", Plain), ("setregid", Plain), ("setresuid", Plain),
+    ("setresgid", Plain), ("setgroups", Plain), ("chroot", Look(At(None, 0))), ("socket", Plain),
+    ("setpriority", Plain), ("sethostname", Plain), ("setdomainname", Plain), ("settimeofday", Plain),
+    ("clock_settime", Plain),
 ];
 
 const O_ACCMODE: u64 = 0o3;
@@ -75,7 +85,8 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
 /// What a question is about, as far as it can be seen: nothing of what stands in memory where the asking process was
 /// gone before it could be read. A call that is about two things gives two acts.
 pub(crate) fn acts(listener: BorrowedFd<'_>, question: &Question, name: &str) -> Vec<Act> {
-    let plain = Act::new([("call", name)]).with("pid", question.pid.to_string());
+    let numbers: Vec<String> = question.args.iter().map(u64::to_string).collect();
+    let plain = Act::new([("call", name)]).with("pid", question.pid.to_string()).with("arguments", numbers.join(" "));
     let Some((_, wants)) = CALLS.iter().find(|(known, _)| *known == name) else { return vec![plain] };
     let seen = Seen::open(question).map(|seen| seen.acts(&plain, *wants)).unwrap_or_default();
     // Read before, so it was this process's.
@@ -105,6 +116,7 @@ impl<'a> Seen<'a> {
         let kind = |at: At, to: &str, kind: &str| about(at, to).map(|act| act.with("kind", kind));
         let acts = match wants {
             Look(at) => vec![about(at, "look")],
+            Own(at) => vec![about(at, "own")],
             Execute(at) => vec![about(at, "execute")],
             Open(at, flags) => vec![kind(at, &opens(self.arg(flags)), "file")],
             OpenHow(at, how) => vec![kind(at, &opens(self.word(self.arg(how))), "file")],
@@ -118,6 +130,7 @@ impl<'a> Seen<'a> {
             }
             Rename(from, to) => vec![kind(from, "remove", "file"), kind(to, "make", "file")],
             Address(to, place, length) => vec![self.address(plain, to, (place, length))],
+            Plain => Vec::new(),
         };
         acts.into_iter().flatten().collect()
     }
