@@ -87,6 +87,14 @@ impl Host {
         self.parsed("workload_gid").ok()
     }
 
+    /// The first process of a run of this user that has a name and goes on, and when it was born, in ticks since the
+    /// host's boot: by that a number which was used again is told apart. Since seam 1.1.
+    #[must_use]
+    pub fn run(&self, name: &str) -> Option<(i32, u64)> {
+        let (pid, born) = self.fact(&format!("run.{name}"))?.split_once(' ')?;
+        Some((pid.parse().ok()?, born.parse().ok()?))
+    }
+
     /// Whether somebody wants to know why things are denied, and takes it that they are denied more slowly.
     #[must_use]
     pub fn explains(&self) -> bool {

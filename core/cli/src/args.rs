@@ -24,6 +24,7 @@ pub(crate) struct Cli {
 pub(crate) enum Verb {
     Run(Run),
     Plan(Plan),
+    Ps(Ps),
     Doctor(Doctor),
     Gc(Gc),
     Changes(Changes),
@@ -49,6 +50,9 @@ pub(crate) struct Run {
     /// Write a report as JSON when all is over: to a file, to standard output (-), or to an open descriptor
     #[arg(long, value_name = "FILE|-|fd:N", value_hint = ValueHint::FilePath)]
     pub(crate) report: Option<OsString>,
+    /// A name for others to find it by while it goes on: in `palisade ps`, and for a policy that joins its namespaces
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
     /// Say on standard error what is done, as it is done
     #[arg(short, long)]
     pub(crate) verbose: bool,
@@ -92,6 +96,16 @@ pub(crate) struct Plan {
     pub(crate) form: Form,
     #[command(flatten)]
     pub(crate) workload: Workload,
+}
+
+/// List runs that have a name and go on
+///
+/// Those that this user started with `run --name`. The process is the first of the workload, as this host numbers it:
+/// palisade's init where there is one.
+#[derive(Debug, Args)]
+pub(crate) struct Ps {
+    #[command(flatten)]
+    pub(crate) form: Form,
 }
 
 /// Say what this host offers, what is missing, and how to get it

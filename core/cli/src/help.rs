@@ -30,6 +30,10 @@ const LOCK_USER: File = ("~/.local/state/palisade/plugins.lock", "the same for a
 
 const POLICY_FILES: &[File] = &[POLICY_USER, POLICY_HOST];
 const PLUGIN_FILES: &[File] = &[PLUGIN_NEAR, PLUGIN_HOST, PLUGIN_USER, LOCK_ROOT, LOCK_USER];
+const RUNS: &[File] = &[
+    ("/run/palisade/NAME", "the names of root's runs that go on"),
+    ("$XDG_RUNTIME_DIR/palisade/NAME", "those of a user"),
+];
 const ALL_FILES: &[File] = &[POLICY_USER, POLICY_HOST, PLUGIN_NEAR, PLUGIN_HOST, PLUGIN_USER, LOCK_ROOT, LOCK_USER];
 
 const OK: u8 = ExitCode::OK;
@@ -94,6 +98,16 @@ pub(crate) const PAGES: &[Page] = &[
             (HOST, "something that is needed for that is missing"),
         ],
         files: PLUGIN_FILES,
+    },
+    Page {
+        path: &["ps"],
+        examples: &[
+            ("palisade run --name web --policy net-service -- ./server", "a run with a name"),
+            ("palisade ps --json", "those that go on, for a program"),
+        ],
+        codes: &[OK, USAGE],
+        notes: &[(OK, "also where none goes on")],
+        files: RUNS,
     },
     Page {
         path: &["gc"],

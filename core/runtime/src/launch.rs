@@ -5,6 +5,7 @@ use crate::birth::Born;
 use crate::entries::Entries;
 use crate::error::{Kind, Trouble};
 use crate::message::{Came, Lapse, Record, order};
+use crate::names;
 use crate::plan::{Plan, Planned};
 use crate::pump::Pump;
 use crate::running::Running;
@@ -33,6 +34,8 @@ pub struct Options {
     /// it; one that has its own use for signals does not. With `terminal: New` the caller's terminal is raw meanwhile:
     /// without this, a signal that ends this process leaves it so, and a new size of the window is not seen.
     pub forward_signals: bool,
+    /// A name for others to find the run by, while it goes on: [`crate::Palisade::running`].
+    pub name: Option<String>,
     /// Told of each step as it is done; those of the child when it is sealed.
     pub observer: Option<Observer>,
     /// How long the child may take from its birth to "sealed"; two minutes where nothing is said. A host under heavy
@@ -70,6 +73,8 @@ pub(crate) struct Launch {
     pub(crate) waiting: Vec<i32>,
     pub(crate) times: BTreeMap<String, u64>,
     begun: Instant,
+    /// The name of the run, until it is over.
+    name: Option<names::Held>,
     over: bool,
 }
 
@@ -132,6 +137,7 @@ impl Launch {
             waiting: Vec::new(),
             times: BTreeMap::new(),
             begun: Instant::now(),
+            name: None,
             over: true,
         }
     }
@@ -141,6 +147,7 @@ impl Launch {
             return Err(Trouble::new(Kind::Usage, "there is no command to run")
                 .row("help", "give one after the options, or process.argv in the policy"));
         }
+        self.options.name.as_deref().map_or(Ok(()), names::free)?;
         // Signals wait until there is somebody to pass them to, or until everything is undone.
         self.mask = signal::block_all().map_err(|e| Trouble::call("signals could not be blocked", &e))?;
         self.over = false;
@@ -168,6 +175,9 @@ impl Launch {
         self.verify(last)?;
         self.mark("verify");
         self.host_stage(Stage::Watch, |_| true)?;
+        if let (Some(name), Some(born)) = (&self.options.name, &self.born) {
+            self.name = Some(names::hold(name, born.pid, &self.plan.policy)?);
+        }
         if let Some(terminal) = &mut self.terminal {
             // What was said so far was said in the caller's own mode.
             terminal.begin().map_err(|e| Trouble::call("the terminal could not be made raw", &e))?;
@@ -292,6 +302,7 @@ impl Launch {
         self.kill_all();
         // Before anything is said, and before a signal that waited can end us.
         self.terminal = None;
+        self.name = None;
         self.undo();
         // The mask that the caller had; a signal that waited is delivered now.
         if let Err(error) = signal::set_mask(&self.mask) {

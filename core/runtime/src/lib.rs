@@ -36,6 +36,7 @@
 //! | `process` | palisade's own steps: the workload's attributes |
 //! | `launch`, `birth`, `child`, `init` | the launch, on both sides |
 //! | `running`, `pump`, `terminal`, `tree` | while the workload runs |
+//! | `names` | runs that have a name |
 //! | `report`, `error`, `message` | what is told about it |
 
 #![forbid(unsafe_code)]
@@ -51,6 +52,7 @@ mod init;
 mod launch;
 mod lock;
 mod message;
+mod names;
 mod palisade;
 mod places;
 mod plan;
@@ -69,6 +71,7 @@ mod workload;
 pub use error::{Kind, Trouble};
 pub use facts::{Facts, KERNEL_FEATURES, KERNEL_FLOOR};
 pub use launch::{Failed, Observer, Options};
+pub use names::Named;
 pub use palisade::{Finding, Palisade, Support};
 pub use palisade_abi::{Attempt, Change, Changed, Severity};
 pub use palisade_model as model;

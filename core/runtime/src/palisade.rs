@@ -3,6 +3,7 @@
 use crate::entries::Entries;
 use crate::error::Trouble;
 use crate::facts::Facts;
+use crate::names::{self, Named};
 use crate::places::Places;
 use crate::plan::{Parts, Plan};
 use crate::plugins::Plugins;
@@ -123,10 +124,19 @@ impl Palisade {
         let names: Vec<&str> = resolved.plugins.keys().map(String::as_str).collect();
         let mut told = BTreeMap::from([("run_id".to_owned(), run_id), ("plugins".to_owned(), names.join(" "))]);
         told.extend(workload.explain.then(|| ("explain".to_owned(), "yes".to_owned())));
+        told.extend(
+            names::all().into_iter().map(|run| (format!("run.{}", run.name), format!("{} {}", run.pid, run.born))),
+        );
         told.extend(vars.iter().map(|(name, value)| (format!("var.{name}"), value.to_owned())));
         let facts = self.facts.clone();
         let policy = policy.name.clone();
         Plan::make(Parts { policy, resolved, sources, plugins, workload, facts, told, entries })
+    }
+
+    /// The runs of this user that have a name ([`crate::Options::name`]) and go on.
+    #[must_use]
+    pub fn running(&self) -> Vec<Named> {
+        names::all()
     }
 
     /// The plugins: to list them, look at one, or check one again.

@@ -29,6 +29,18 @@ fn user_dir(variable: &str, below_home: &str) -> Option<PathBuf> {
         .map(|dir| dir.join("palisade"))
 }
 
+/// The directory of the runs that have a name: gone with the host's boot, and nobody else's.
+pub(crate) fn runs() -> Option<PathBuf> {
+    if palisade_sys::process::euid() == 0 {
+        return Some("/run/palisade".into());
+    }
+    if palisade_sys::host::gained_privileges() {
+        return None;
+    }
+    let dir = PathBuf::from(std::env::var_os("XDG_RUNTIME_DIR")?);
+    dir.is_absolute().then(|| dir.join("palisade"))
+}
+
 fn beside_program() -> Option<PathBuf> {
     std::env::current_exe().ok()?.parent().map(Path::to_owned)
 }

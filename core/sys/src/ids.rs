@@ -115,6 +115,12 @@ impl IdMap {
         self.find(outside, 1, 0)
     }
 
+    /// The first id inside.
+    #[must_use]
+    pub fn first_inside(&self) -> Option<u32> {
+        self.0.first().map(|range| range[0])
+    }
+
     /// The first id outside.
     #[must_use]
     pub fn first_outside(&self) -> Option<u32> {

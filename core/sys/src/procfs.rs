@@ -174,6 +174,20 @@ impl ProcPid {
             .or_call(|| format!("fstatat(/proc/{}, {path:?}, 0)", self.pid))
     }
 
+    /// Reads when it was born, in ticks since the host's boot: the 22nd field of `stat`.
+    ///
+    /// Fails: ESRCH also for one that has ended and was not waited for yet. proc_pid_stat(5).
+    pub fn born(&self) -> Result<u64> {
+        let stat = self.read("stat")?;
+        let failed = |errno| Error::new(errno, format!("read(/proc/{}/stat)", self.id()));
+        let (_, fields) = stat.rsplit_once(')').ok_or_else(|| failed(Errno::EPROTO))?;
+        let mut fields = fields.split_ascii_whitespace();
+        if matches!(fields.next(), Some("Z" | "X")) {
+            return Err(failed(Errno::ESRCH));
+        }
+        fields.nth(18).and_then(|field| field.parse().ok()).ok_or_else(|| failed(Errno::EPROTO))
+    }
+
     /// Reads which ids its user namespace has: users, then groups. user_namespaces(7).
     pub fn id_maps(&self) -> Result<(IdMap, IdMap)> {
         Ok((IdMap::parse(&self.read("uid_map")?), IdMap::parse(&self.read("gid_map")?)))

@@ -77,6 +77,8 @@ pub(crate) enum Target {
     Pid(i32),
     /// A file: `/proc/PID/ns/KIND` or a bind mount of one.
     Path(AbsPath),
+    /// The one of a run of palisade that has this name.
+    Run(String),
 }
 
 impl fmt::Display for Target {
@@ -84,6 +86,7 @@ impl fmt::Display for Target {
         match self {
             Self::Pid(pid) => write!(f, "process {pid}"),
             Self::Path(path) => write!(f, "{path}"),
+            Self::Run(name) => write!(f, "the run `{name}`"),
         }
     }
 }
@@ -100,7 +103,9 @@ impl Visitor<'_> for TargetVisitor {
     type Value = Target;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a process id such as 1234, or a path such as \"/run/netns/blue\"")
+        f.write_str(
+            "a process id such as 1234, a path such as \"/run/netns/blue\", or the name of a run such as \"blue\"",
+        )
     }
 
     fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Target, E> {
@@ -111,6 +116,9 @@ impl Visitor<'_> for TargetVisitor {
     }
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Target, E> {
+        if !text.is_empty() && !text.contains(['/', '$']) {
+            return Ok(Target::Run(text.to_owned()));
+        }
         AbsPath::deserialize(StrDeserializer::<E>::new(text)).map(Target::Path)
     }
 }
@@ -201,7 +209,10 @@ mod tests {
         assert_eq!(config.ipc.unwrap().value, Choice::Join(Target::Pid(77)));
         assert_eq!(config.user.unwrap().value, User::AsNeeded);
         assert!(section("( net: Join(0) )").is_err());
-        assert!(section("( net: Join(\"blue\") )").is_err());
+        let config = section("( net: Join(\"blue\") )").unwrap();
+        assert_eq!(config.net.unwrap().value, Choice::Join(Target::Run("blue".to_owned())));
+        assert!(section("( net: Join(\"\") )").is_err());
+        assert!(section("( net: Join(\"blue/net\") )").is_err());
         assert!(section("( net: AsNeeded )").unwrap_err().contains("AsNeeded"));
     }
 

@@ -87,7 +87,7 @@ impl Namespaces {
             User::New => Whose::New(origin),
             User::AsNeeded if !host.has_capability(CAP_SYS_ADMIN) => Whose::New(origin),
             User::Host | User::AsNeeded => Whose::Host,
-            User::Join(target) => Whose::Join(Join { kind: &USER, target: target.clone(), origin }),
+            User::Join(target) => Whose::Join(Join::new(&USER, target, origin, host)),
         };
         let mut wanted = Wanted { user, new: Vec::new(), joins: Vec::new() };
         for kind in OTHERS {
@@ -95,9 +95,7 @@ impl Namespaces {
             match &choice.value {
                 Choice::Host => {}
                 Choice::New => wanted.new.push((kind, choice.origin)),
-                Choice::Join(target) => {
-                    wanted.joins.push(Join { kind, target: target.clone(), origin: choice.origin });
-                }
+                Choice::Join(target) => wanted.joins.push(Join::new(kind, target, choice.origin, host)),
             }
         }
         // First of all, so that the others are entered with its capabilities.
@@ -109,6 +107,7 @@ impl Namespaces {
 
     /// What can be known to fail fails before anything starts.
     fn check(&self, wanted: &Wanted, host: &Host) -> Result<(), Error> {
+        wanted.joins.iter().try_for_each(Join::found)?;
         let first = wanted.new.first().map(|(kind, origin)| (*kind, *origin));
         let first = first.or(wanted.joins.first().map(|join| (join.kind, join.origin)));
         if let (Some((kind, origin)), Whose::Host) = (first, &wanted.user)
@@ -244,7 +243,7 @@ impl Isolator for Namespaces {
         let shared = Rc::new(Shared::new(&kinds, host.has_capability(CAP_SYS_PTRACE))?);
         let mut steps: Vec<Step> = wanted.joins.iter().flat_map(|join| join.steps(&shared)).collect();
         if let Whose::Join(_) = wanted.user {
-            steps.push(maps::joined(host.workload_uid().unwrap_or(0), host.workload_gid().unwrap_or(0)));
+            steps.push(maps::joined(host.workload_uid(), host.workload_gid()));
         }
         steps.extend(self.new_steps(&wanted, &shared, host));
         let map = self.id_map(&wanted, host)?.map(Rc::new);

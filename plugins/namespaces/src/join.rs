@@ -5,7 +5,8 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use palisade_abi::{Action, Context, Error, Evidence, Origin, Stage, Step};
+use palisade_abi::{Action, Context, Error, Evidence, Host, Origin, Stage, Step};
+use palisade_sys::procfs::Proc;
 use palisade_sys::{fd, namespace};
 
 use crate::born::{Identity, Shared};
@@ -19,6 +20,8 @@ pub(crate) struct Join {
     pub(crate) kind: &'static Kind,
     pub(crate) target: Target,
     pub(crate) origin: Option<Origin>,
+    /// The first process of a run with that name, and when it was born.
+    process: Option<(i32, u64)>,
 }
 
 /// A namespace that was opened.
@@ -33,11 +36,43 @@ struct Opened {
 type Slot = Rc<RefCell<Opened>>;
 
 impl Join {
-    fn path(&self) -> PathBuf {
-        match &self.target {
-            Target::Pid(pid) => PathBuf::from(format!("/proc/{pid}/ns/{}", self.kind.file)),
-            Target::Path(path) => path.as_path().to_owned(),
+    pub(crate) fn new(kind: &'static Kind, target: &Target, origin: Option<Origin>, host: &Host) -> Self {
+        let process = match target {
+            Target::Run(name) => host.run(name),
+            Target::Pid(_) | Target::Path(_) => None,
+        };
+        Self { kind, target: target.clone(), origin, process }
+    }
+
+    /// Whether there is something to join, as far as it can be known before.
+    pub(crate) fn found(&self) -> Result<(), Error> {
+        match (&self.target, self.process) {
+            (Target::Run(name), None) => {
+                Err(Error::host(format!("no run named `{name}` goes on")).at(self.origin).help(format!(
+                    "start it first: palisade run --name {name} ...; `palisade ps` lists those that there are"
+                )))
+            }
+            _ => Ok(()),
         }
+    }
+
+    fn path(&self) -> PathBuf {
+        let of = |pid: i32| PathBuf::from(format!("/proc/{pid}/ns/{}", self.kind.file));
+        match &self.target {
+            Target::Pid(pid) => of(*pid),
+            Target::Path(path) => path.as_path().to_owned(),
+            Target::Run(_) => of(self.process.map_or(0, |(pid, _)| pid)),
+        }
+    }
+
+    /// After the file was opened: whether the process of a run is still the one that was named.
+    fn is_the_same(&self) -> Result<(), Error> {
+        let Some((pid, born)) = self.process else { return Ok(()) };
+        let now = Proc::host().and_then(|proc| proc.pid(pid)?.born());
+        if now.is_ok_and(|now| now == born) {
+            return Ok(());
+        }
+        Err(Error::setup(format!("{} has ended", self.target)).at(self.origin).help("start it again"))
     }
 
     fn remedy(&self, error: Error) -> Error {
@@ -79,6 +114,7 @@ impl Action for Open {
         let file = namespace::open_ns(self.join.path())
             .told(|| format!("cannot open the {field} namespace of {}", self.join.target))
             .map_err(|error| self.join.remedy(error))?;
+        self.join.is_the_same()?;
         let kind = namespace::ns_type(&file).told(|| "cannot see what kind of namespace it is".to_owned())?;
         if kind != self.join.kind.flag {
             return Err(Error::setup(format!("{} is no {field} namespace", self.join.target))

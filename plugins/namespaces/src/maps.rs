@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use palisade_abi::{Action, Context, Error, Evidence, Stage, Step};
-use palisade_sys::procfs::ProcPid;
+use palisade_sys::procfs::{Proc, ProcPid};
 use palisade_sys::{caps, ids, process};
 
 use crate::born::Shared;
@@ -123,19 +123,29 @@ fn become_ids(map: &IdMap) -> Result<String, Error> {
     Ok(format!("uid {}, gid {}", process::euid(), process::egid()))
 }
 
-/// The ids in a joined user namespace, where the map is somebody else's.
-pub(crate) fn joined(uid: u32, gid: u32) -> Step {
-    let map = IdMap {
-        uid: Side::Fixed(vec![]),
-        gid: Side::Fixed(vec![]),
-        helpers: false,
-        setgroups: Setgroups::Allow,
-        clear_groups: false,
-        become_uid: uid,
-        become_gid: gid,
-    };
-    Step::run(Stage::Build, format!("becomes uid {uid}, gid {gid} inside"), move |_| become_ids(&map))
-        .why("the launcher's own ids may not exist in there")
+/// The ids in a joined user namespace, where the map is somebody else's: those that the policy fixes, else root's where
+/// that is mapped, else the first that is.
+pub(crate) fn joined(uid: Option<u32>, gid: Option<u32>) -> Step {
+    let named = |id: Option<u32>| id.map_or("0, or the first that is mapped".to_owned(), |id| id.to_string());
+    let words = format!("becomes uid {} and gid {}", named(uid), named(gid));
+    let step = Step::run(Stage::Build, words, move |_| {
+        // Where a mount namespace was joined, too, there may be no /proc of ours; then it is root's or none.
+        let maps = Proc::host().and_then(|proc| proc.own()?.id_maps()).unwrap_or_default();
+        let first = |map: &palisade_sys::ids::IdMap| {
+            if map.outside(0).is_some() { 0 } else { map.first_inside().unwrap_or(0) }
+        };
+        let map = IdMap {
+            uid: Side::Fixed(vec![]),
+            gid: Side::Fixed(vec![]),
+            helpers: false,
+            setgroups: Setgroups::Allow,
+            clear_groups: false,
+            become_uid: uid.unwrap_or_else(|| first(&maps.0)),
+            become_gid: gid.unwrap_or_else(|| first(&maps.1)),
+        };
+        become_ids(&map)
+    });
+    step.why("the launcher's own ids may not exist in there")
 }
 
 #[cfg(test)]

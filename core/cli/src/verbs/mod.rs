@@ -10,6 +10,7 @@ mod plan;
 mod plugin;
 mod policy;
 mod probe;
+mod ps;
 mod run;
 mod show;
 mod watch;
@@ -61,6 +62,7 @@ pub(crate) fn perform(argv: Vec<OsString>) -> u8 {
     let said = match verb {
         Verb::Run(args) => run::run(args),
         Verb::Plan(args) => plan::plan(args),
+        Verb::Ps(args) => ps::ps(&args),
         Verb::Doctor(args) => doctor::doctor(args),
         Verb::Gc(args) => gc::gc(args),
         Verb::Changes(args) => changes::changes(&args),

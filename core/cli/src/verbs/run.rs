@@ -15,7 +15,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 pub(super) fn run(args: Run) -> Result<Said, Trouble> {
-    let Run { inputs, report, verbose, watch, explain, samples, workload } = args;
+    let Run { inputs, report, name, verbose, watch, explain, samples, workload } = args;
     let sink = report.as_deref().map(Sink::open).transpose()?;
     let planned = match plan(&inputs, &workload.command, explain) {
         Ok(plan) => plan,
@@ -30,7 +30,8 @@ pub(super) fn run(args: Run) -> Result<Said, Trouble> {
     }
     let watch = watch.then(|| (watch::EVERY, watch::watcher()));
     let sampling = Sampling { series: samples.map(|interval| interval.0), watch };
-    let options = Options { forward_signals: true, observer: verbose.then(observer), sampling, ..Options::default() };
+    let options =
+        Options { forward_signals: true, name, observer: verbose.then(observer), sampling, ..Options::default() };
     match planned.launch(options).and_then(Running::wait) {
         Ok(report) => Ok(Said::text("").code(ended(&inputs, sink, &report, verbose))),
         Err(Failed { trouble, report }) => {

@@ -111,7 +111,7 @@ fn joining_opens_first_and_enters_the_user_namespace_before_the_others() {
             "build: joins the user namespace of process 77",
             "prepare: opens the net namespace of /run/netns/blue",
             "build: joins the net namespace of /run/netns/blue",
-            "build: becomes uid 0, gid 0 inside",
+            "build: becomes uid 0, or the first that is mapped and gid 0, or the first that is mapped",
             "build: new ipc namespace: System V and POSIX message queues of its own",
         ]
     );
