@@ -197,7 +197,7 @@ impl IsolatorObject for IsolatorShell {
     fn plan(&self, facts: RawFacts) -> RResult<RVec<RawStep>, Failure> {
         guarded("plan", || {
             let steps = self.0.plan(&host(facts))?;
-            Ok(steps.into_iter().map(|s| StepObject_TO::from_value(StepShell(s), TD_Opaque)).collect())
+            Ok(steps.into_iter().map(step).collect())
         })
     }
 
@@ -282,6 +282,12 @@ fn raw_finish(finish: Finish) -> RawFinish {
     }
 }
 
+/// Wraps a step for the seam.
+#[must_use]
+pub fn step(inner: Step) -> RawStep {
+    StepObject_TO::from_value(StepShell(inner), TD_Opaque)
+}
+
 struct StepShell(Step);
 
 fn text(evidence: Evidence) -> RString {
@@ -354,6 +360,10 @@ impl StepObject for StepShell {
         // Nothing depends on them, so one that panics has none, but says so.
         let details = details.unwrap_or_else(|failure| vec![("error".to_owned(), failure.message.into_string())]);
         details.into_iter().map(|(name, text)| Tuple2(name.into(), text.into())).collect()
+    }
+
+    fn ready(&self) -> ROption<RString> {
+        self.0.ready.as_deref().map(RString::from).into()
     }
 }
 

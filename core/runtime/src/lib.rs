@@ -33,6 +33,7 @@
 //! | `plugins`, `elf`, `lock` | finding, trusting and loading plugins |
 //! | `entries` | calling plugins on the host, guarded |
 //! | `plan`, `step` | from a resolved policy to ordered steps; running one |
+//! | `ready` | ready-made steps of plugins |
 //! | `process` | palisade's own steps: the workload's attributes |
 //! | `launch`, `birth`, `child`, `init` | the launch, on both sides |
 //! | `running`, `pump`, `terminal`, `tree` | while the workload runs |
@@ -58,6 +59,7 @@ mod plugins;
 mod policies;
 mod process;
 mod pump;
+mod ready;
 mod report;
 mod running;
 mod samples;
