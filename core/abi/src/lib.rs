@@ -17,8 +17,10 @@
 //! | `manifest` | what a plugin says about itself |
 //! | `seam` | the types that cross, as laid out in memory |
 //! | `wrap` | an author's types as seam objects; every entry catches panics |
+//! | `c` | the same seam as a table of C functions |
 //! | `host` | the other side: opening a library and calling it, for palisade itself |
 
+pub mod c;
 mod error;
 mod facts;
 pub mod host;

@@ -14,7 +14,7 @@ use abi_stable::library::{CheckTypeLayout, LibHeader, RootModuleResult};
 use abi_stable::prefix_type::PrefixTypeTrait;
 use abi_stable::sabi_trait::TD_Opaque;
 use abi_stable::std_types::{ROption, RResult, RString, RVec, Tuple2};
-use palisade_model::diag::Origin;
+use palisade_model::diag::{Diagnostic, Origin};
 use palisade_model::layer::{Fragment, merge_layers};
 use palisade_model::plan::Demand;
 use palisade_model::severity::Severity;
@@ -176,13 +176,14 @@ extern "C" fn configure<P: Plugin>(layers: RVec<RawLayer>, facts: RawFacts) -> R
             .map(|layer| ron::from_str::<Fragment>(&layer.fragment))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|e| Error::new(ErrorKind::Plugin, format!("unreadable layer: {e}")))?;
-        let config = merge_layers::<P::Config>(&fragments, &host.vars()).map_err(|diagnostic| {
-            Error::policy(diagnostic.message.clone())
-                .at(diagnostic.origin)
-                .help(diagnostic.help.clone().unwrap_or_default())
-        })?;
+        let config = merge_layers::<P::Config>(&fragments, &host.vars()).map_err(|diagnostic| refused(&diagnostic))?;
         P::configure(config, &host).map(isolator)
     })
+}
+
+/// A section that cannot be read, as an error of its plugin.
+pub(crate) fn refused(diagnostic: &Diagnostic) -> Error {
+    Error::policy(diagnostic.message.clone()).at(diagnostic.origin).help(diagnostic.help.clone().unwrap_or_default())
 }
 
 /// Wraps an isolator for the seam. palisade wraps its own with it, too.

@@ -30,7 +30,7 @@
 //! |---|---|
 //! | `palisade` | the front door |
 //! | `facts`, `places`, `policies` | the host; where things are looked for; finding policies |
-//! | `plugins`, `elf`, `lock` | finding, trusting and loading plugins |
+//! | `plugins`, `elf`, `lock`, `library` | finding, trusting and loading plugins |
 //! | `entries` | calling plugins on the host, guarded |
 //! | `plan`, `step` | from a resolved policy to ordered steps; running one |
 //! | `ready` | ready-made steps of plugins |
@@ -50,6 +50,7 @@ mod explain;
 mod facts;
 mod init;
 mod launch;
+mod library;
 mod lock;
 mod message;
 mod palisade;

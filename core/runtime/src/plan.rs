@@ -8,7 +8,7 @@ use crate::process;
 use crate::ready;
 use crate::workload::Workload;
 use palisade_abi::abi_stable::std_types::{RString, Tuple2};
-use palisade_abi::seam::{Failure, RawAttempt, RawChange, RawIsolator, RawLayer, RawStep};
+use palisade_abi::seam::{Failure, RawAttempt, RawChange, RawIsolator, RawStep};
 use palisade_abi::{Attempt, Change, Changed, Error, Host, Severity, wrap};
 use palisade_model::diag::Sources;
 use palisade_model::plan::{Demand, StepInfo, order};
@@ -240,16 +240,10 @@ impl Ask<'_> {
     fn configure(&self, plugin: &Plugin, resolved: &Resolved) -> Result<RawIsolator, Trouble> {
         let name = plugin.manifest.name.as_str();
         let section = resolved.plugins.get(name);
-        let mut layers = Vec::new();
-        for fragment in section.into_iter().flat_map(|s| &s.layers) {
-            let text = fragment
-                .to_ron()
-                .map_err(|e| Trouble::new(Kind::Policy, format!("a layer could not be passed on: {e}")))?;
-            layers.push(RawLayer { fragment: text.into() });
-        }
-        let call = || (plugin.loaded.module.configure())(layers.into(), wrap::facts(self.host));
-        let answer = self.entries.call(name, "configure", call).into_result();
-        answer.map_err(|f| failure(name, f, section.and_then(|s| s.origin), self.sources))
+        let layers = section.map(|section| section.layers.as_slice()).unwrap_or_default();
+        let answer = self.entries.call(name, "configure", || plugin.library.configure(layers, self.host));
+        let origin = section.and_then(|section| section.origin);
+        answer.map_err(|error| Trouble::from_plugin(name, error, origin, self.sources))
     }
 
     fn plan(&self, plugin: &Plugin, object: &RawIsolator) -> Result<Vec<Planned>, Trouble> {

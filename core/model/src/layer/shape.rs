@@ -68,6 +68,21 @@ impl Shape {
             _ => Err("it is no section in parentheses `( ... )`".to_owned()),
         }
     }
+
+    /// Whether a dotted path can lead somewhere; an item of a list has its number: `rules.0.path`.
+    #[must_use]
+    pub fn has(&self, path: &str) -> bool {
+        path.split('.').try_fold(self, Self::part).is_some()
+    }
+
+    fn part(&self, name: &str) -> Option<&Self> {
+        match self {
+            Self::Section(fields) => fields.get(name).map(|(_, shape)| shape),
+            Self::List(item) => name.parse::<usize>().is_ok().then_some(item),
+            Self::Map(item) => Some(item),
+            Self::Value(_) => None,
+        }
+    }
 }
 
 /// Goes through the tokens of a text that is RON.
