@@ -23,7 +23,10 @@ PALISADE_MANIFEST_RON((
     seam: "1.1",
     summary: "names the workload's host and domain, and gives the host aliases",
     stages: [build],
-    after: { "namespaces": "the names are those of the workload's own uts namespace" },
+    after: {
+        "namespaces": "the names are those of the workload's own uts namespace",
+        "filesystem": "the file of aliases lies in the workload's view",
+    },
     privileges: { "CAP_SYS_ADMIN": "over the uts namespace; in a new user namespace the child has it" },
     kernel: { "uts namespaces": "2.6.19; refused" },
     cannot_stop: ["a workload that learns the host's name from a file"],
