@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
-/// Some look at what is left of all processes.
+/// Some look at what is left of all processes, and root has one lock of plugins on this host.
 fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -190,6 +190,34 @@ fn the_example_in_cpp_needs_only_the_c_library_and_limits() {
     let policy = bench.policy("", "\"cpp-limits\": (limits: { \"RLIMIT_FILES\": (soft: \"7\", hard: \"7\") }),");
     let ran = bench.palisade(Who::User, &["plan", "--policy", &policy, "true"]).ran().code(119);
     ran.says("`RLIMIT_FILES` is no resource of getrlimit(2)").says("step    limits RLIMIT_FILES to 7");
+}
+
+/// The plugin of docs/plugins-c.md, built as it says there.
+#[test]
+fn the_plugin_of_the_documentation_works() {
+    let Some(bench) = Bench::new() else { return };
+    let doc = std::fs::read_to_string(tree().join("docs/plugins-c.md")).unwrap();
+    let block = |language: &str| {
+        let rest = doc.split(&format!("```{language}\n")).nth(1).unwrap_or_else(|| panic!("no {language}"));
+        rest.split("\n```").next().unwrap().to_owned()
+    };
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("slack");
+    std::fs::create_dir_all(place.join("core/abi")).unwrap();
+    std::fs::write(place.join("slack.c"), block("c") + "\n").unwrap();
+    drop(std::os::unix::fs::symlink(tree().join("core/abi/include"), place.join("core/abi/include")));
+    let command = format!("{} -Werror -pedantic", block("sh").trim());
+    let made = Command::new("sh").args(["-c", &command]).current_dir(&place).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let file = "libpalisade_slack.so";
+    std::fs::copy(place.join(file), bench.dir.join(file)).unwrap();
+    let bench = bench.granted("slack", "drop");
+    let run = |section: &str| {
+        let policy = bench.policy("", &format!("\"slack\": ({section}),"));
+        bench.palisade(Who::User, &["run", "--policy", &policy, "cat", "/proc/self/timerslack_ns"]).ran()
+    };
+    assert_eq!(run("nanoseconds: 1000000").code(0).stdout, "1000000\n");
+    assert_ne!(run("").code(0).stdout, "1000000\n");
+    run("nanoseconds: 0").code(118).says("would mean the kernel's default").says("^");
 }
 
 #[test]

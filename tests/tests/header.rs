@@ -222,8 +222,8 @@ fn c_and_cpp_compile_it_without_a_warning_and_lay_it_out_alike() {
     let mut asserts = PLUGIN.to_owned();
     let mut number = 0;
     for (name, size, align, fields) in STRUCTS {
-        write!(asserts, "ASSERT(sizeof(struct {name}) == {size}, \"{name}\");\n").unwrap();
-        write!(asserts, "ASSERT(ALIGN(struct {name}) == {align}, \"{name}\");\n").unwrap();
+        writeln!(asserts, "ASSERT(sizeof(struct {name}) == {size}, \"{name}\");").unwrap();
+        writeln!(asserts, "ASSERT(ALIGN(struct {name}) == {align}, \"{name}\");").unwrap();
         for (field, offset) in *fields {
             writeln!(asserts, "ASSERT(offsetof(struct {name}, {field}) == {offset}, \"{name}.{field}\");").unwrap();
             number += 1;

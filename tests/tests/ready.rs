@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
-/// Some look at the host's own name.
+/// Some look at the host's own name, and root has one lock of plugins on this host.
 fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -16,6 +16,7 @@ fn alone() -> MutexGuard<'static, ()> {
 struct Bench {
     dir: PathBuf,
     home: Scratch,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Bench {
@@ -24,12 +25,13 @@ impl Bench {
             skip("ready:root", "the plugin must be root's");
             return None;
         }
+        let _alone = alone();
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let dir = PathBuf::from(format!("/opt/palisade-test-{}-ready{count}", std::process::id()));
         std::fs::create_dir(&dir).unwrap();
         std::fs::copy(built().with_file_name("libreadymade.so"), dir.join("libpalisade_readymade.so")).unwrap();
-        let bench = Self { dir, home: Scratch::new() };
+        let bench = Self { dir, home: Scratch::new(), _alone };
         for who in [Who::Root, Who::User] {
             let words = ["plugin", "verify", "readymade", "--grant", "build,drop,seal"];
             bench.palisade(who, &words).ran().code(0);
@@ -67,7 +69,6 @@ const OWN: &str = "\"namespaces\": (user: New, mount: New, uts: New, net: New, i
 
 #[test]
 fn a_view_is_made_of_data_alone() {
-    let _alone = alone();
     let Some(bench) = Bench::new() else { return };
     let before = Leftovers::now();
     let steps = [
@@ -98,7 +99,6 @@ fn a_view_is_made_of_data_alone() {
 /// In the report stands what the kernel was seen to believe.
 #[test]
 fn what_was_read_back_stands_in_the_report() {
-    let _alone = alone();
     let Some(bench) = Bench::new() else { return };
     let report = bench.home.path().join("report");
     let policy = bench.home.policy(
@@ -138,7 +138,6 @@ fn a_filter_binds_the_workload() {
 
 #[test]
 fn what_a_step_changed_on_the_host_is_put_back() {
-    let _alone = alone();
     let Some(bench) = Bench::new() else { return };
     let home = bench.home.text().to_owned();
     let old = bench.home.file("old", "what stood here, and more\n");
@@ -168,7 +167,6 @@ fn what_a_step_changed_on_the_host_is_put_back() {
 /// Nothing in the child may change the host: that is not undone.
 #[test]
 fn the_host_itself_is_not_changed_from_the_child() {
-    let _alone = alone();
     let Some(bench) = Bench::new() else { return };
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
     let ttl = std::fs::read_to_string("/proc/sys/net/ipv4/ip_default_ttl").unwrap();
@@ -212,7 +210,6 @@ fn what_makes_no_sense_is_refused_with_the_step_and_before_anything_is_done() {
 /// Whoever can write a directory could have pointed the name elsewhere, or put something there that blocks.
 #[test]
 fn links_and_pipes_are_not_written_to() {
-    let _alone = alone();
     let Some(bench) = Bench::new() else { return };
     let home = bench.home.text().to_owned();
     let victim = bench.home.file("victim", "safe");
@@ -234,7 +231,6 @@ fn links_and_pipes_are_not_written_to() {
 /// A mount that another step covers afterwards is not in the view that the workload gets.
 #[test]
 fn a_mount_that_is_covered_again_is_noticed() {
-    let _alone = alone();
     let Some(bench) = Bench::new() else { return };
     let mount = "build Mount(fstype: \"tmpfs\", target: \"/mnt\")";
     bench.run(Who::User, OWN, &[mount], "true").code(0);

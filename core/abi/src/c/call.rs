@@ -270,6 +270,8 @@ asked!(number, i64, |call, name| match &call.lent {
     Lent::All(context) => context.number(name),
 });
 
+/// # Safety
+/// All is as the header says.
 unsafe extern "C" fn fail(host: *const palisade_host, error: *const palisade_error) {
     let act = |call: &mut Call<'_, '_>, author| match told::error(author, error) {
         Ok(error) => drop(call.told.error.get_or_insert(error)),
@@ -279,6 +281,8 @@ unsafe extern "C" fn fail(host: *const palisade_host, error: *const palisade_err
     unsafe { with(host, (), act) }
 }
 
+/// # Safety
+/// All is as the header says.
 unsafe extern "C" fn figure(host: *const palisade_host, name: palisade_text, figure: u64) {
     let act = |call: &mut Call<'_, '_>, author: Author| {
         if call.may("figure", &[Entry::Sample, Entry::Finish]) {
@@ -292,6 +296,8 @@ unsafe extern "C" fn figure(host: *const palisade_host, name: palisade_text, fig
     unsafe { with(host, (), act) }
 }
 
+/// # Safety
+/// All is as the header says.
 unsafe extern "C" fn count(host: *const palisade_host, path: palisade_text) -> usize {
     let act = |call: &mut Call<'_, '_>, author: Author| match author.text(path).map(|path| call.section_at(&path)) {
         Ok(Some(Tree::List(items))) => items.len(),
@@ -306,6 +312,8 @@ unsafe extern "C" fn count(host: *const palisade_host, path: palisade_text) -> u
     unsafe { with(host, 0, act) }
 }
 
+/// # Safety
+/// All is as the header says.
 unsafe extern "C" fn key(host: *const palisade_host, path: palisade_text, index: usize, to: *mut palisade_text) -> i32 {
     let act = |call: &mut Call<'_, '_>, author: Author| match author.text(path).map(|path| call.section_at(&path)) {
         Ok(Some(Tree::Parts(parts))) => author.put(to, parts.keys().nth(index).map(|key| borrowed(key))),
