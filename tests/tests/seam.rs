@@ -131,7 +131,7 @@ fn vouch(plugin: &Path, dir: &Path, lock: &Path) {
 }
 
 const STEP_LATER: &str =
-    "RVec::new()\n    }\n    fn later(&self) -> u32 {\n        41\n    }\n}\n\n/// An owned [`StepObject`].";
+    "ROption::RNone\n    }\n    fn later(&self) -> u32 {\n        41\n    }\n}\n\n/// An owned [`StepObject`].";
 const HAND_OVER: &str = "fn hand_over(&mut self, _fd: i32) {}\n";
 const HAND_OVER_DOC: &str = "    /// Hands an open descriptor over from the process that becomes the workload to the isolator on the host. Since
     /// seam 1.1.
@@ -237,6 +237,18 @@ const DETAILS_SHELL: &str = "    fn details(&self) -> RVec<Tuple2<RString, RStri
         details.into_iter().map(|(name, text)| Tuple2(name.into(), text.into())).collect()
     }
 ";
+const READY: &str =
+    "    /// What to do, where palisade itself is to do it: a [`crate::Ready`] as text. Then `apply`, `verify`, `witness` and
+    /// `undo` are not called. Since seam 1.1.
+    fn ready(&self) -> ROption<RString> {
+        ROption::RNone
+    }
+";
+const READY_SHELL: &str = "
+    fn ready(&self) -> ROption<RString> {
+        self.0.ready.as_deref().map(RString::from).into()
+    }
+";
 const COLLECT: &str =
     "    /// Finds what runs that are over left on this host, and removes it if asked to. Since seam 1.1.
     #[sabi(missing_field(option))]
@@ -269,7 +281,7 @@ fn other_versions_of_the_seam_load_or_are_named() {
             (seam, "RResult<RVec<RawLeft>, Failure>,\n}", "RResult<RVec<RawLeft>, Failure>,\n    pub later: u32,\n}"),
             ("core/abi/src/wrap.rs", "collect: collect::<P> }", "collect: collect::<P>, later: 7 }"),
             // A step that has more to tell, asks more, and knows a stage that there is not yet.
-            (seam, "RVec::new()\n    }\n}\n\n/// An owned [`StepObject`].", STEP_LATER),
+            (seam, "ROption::RNone\n    }\n}\n\n/// An owned [`StepObject`].", STEP_LATER),
             (seam, HAND_OVER, CONTEXT_LATER),
             (
                 "core/abi/src/wrap.rs",
@@ -298,6 +310,9 @@ fn other_versions_of_the_seam_load_or_are_named() {
             ("core/abi/src/wrap.rs", CHANGES_SHELL, ""),
             (seam, COLLECT, ""),
             (seam, DETAILS, ""),
+            (seam, READY, ""),
+            ("core/abi/src/wrap.rs", READY_SHELL, ""),
+            ("core/abi/src/c/call.rs", "context.0.hand_over(descriptor)", "drop((context, descriptor))"),
             (seam, EXPLAIN, ""),
             (seam, ATTEMPTS, ""),
             ("core/abi/src/wrap.rs", ATTEMPTS_SHELL, ""),

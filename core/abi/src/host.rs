@@ -3,6 +3,8 @@
 //! Trust comes before this module: `dlopen` runs the library's constructors. The layout check is
 //! compatibility, never trust.
 
+use crate::c::table::palisade_plugin_table;
+use crate::c::{Table, TableError};
 use crate::seam::PluginModule_Ref;
 use abi_stable::StableAbi;
 use abi_stable::abi_stability::check_layout_compatibility;
@@ -35,6 +37,10 @@ pub enum LoadError {
     OtherLayout(String),
     /// Its own start-up failed.
     Start(String),
+    /// Its table of C functions cannot be read: why.
+    Table(String),
+    /// Its table of C functions lacks one that is needed: which.
+    NoFunction(&'static str),
 }
 
 impl fmt::Display for LoadError {
@@ -55,6 +61,10 @@ impl fmt::Display for LoadError {
             Self::NoLayout => write!(f, "it hides the layout of its types, so they cannot be checked"),
             Self::OtherLayout(why) => write!(f, "its types are laid out differently: {why}"),
             Self::Start(why) => write!(f, "its start-up failed: {why}"),
+            Self::Table(why) => write!(f, "its table of functions cannot be used: {why}"),
+            Self::NoFunction(name) => {
+                write!(f, "its table of functions cannot be used: `{name}` is NULL, and it is needed")
+            }
         }
     }
 }
@@ -76,29 +86,67 @@ impl fmt::Debug for Loaded {
     }
 }
 
+/// What a library that was opened turned out to be.
+#[derive(Clone, Copy, Debug)]
+pub enum Opened {
+    /// A plugin behind `abi_stable`'s header.
+    Module(Loaded),
+    /// A plugin behind a table of C functions.
+    Table(Table),
+}
+
 /// Opens a plugin by fd. `layout_known`: this very file was checked before, by this very palisade, and is
 /// remembered in a place that only root or the caller can write; then the layout is not checked again.
 ///
-/// Each file that was opened stays open in this process, on a descriptor of its own (see `keep`).
+/// Each file that was opened stays open in this process, on a descriptor of its own (see `keep`). Of a library that
+/// exports both a header and a table, the header counts.
 ///
 /// # Errors
 /// See [`LoadError`].
-pub fn load(file: BorrowedFd<'_>, layout_known: bool) -> Result<Loaded, LoadError> {
+pub fn open(file: BorrowedFd<'_>, layout_known: bool) -> Result<Opened, LoadError> {
     let kept = keep(file).map_err(|e| LoadError::Open(e.to_string()))?;
     let path = format!("/proc/self/fd/{kept}");
     // SAFETY: opening runs the library's constructors, which may do anything; upheld by the caller, who has
     // checked the file's owner, path, ELF structure and digest; else foreign code runs in this process.
     let library = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_LOCAL) }
         .map_err(|e| LoadError::Open(e.source().map_or_else(|| e.to_string(), ToString::to_string)))?;
+    // It is never unloaded: steps hold pointers into it.
+    let library = std::mem::ManuallyDrop::new(library);
     let name = ROOT_MODULE_LOADER_NAME_WITH_NUL.as_bytes();
     // SAFETY: the symbol is a `LibHeader`, whose first field is an `AbiHeader`, and `AbiHeaderRef` is a plain
     // pointer to that; upheld by `export_plugin!`, and the header's magic is compared before anything else of
     // it is used; else a foreign static would be read as a header.
-    let header: AbiHeaderRef = match unsafe { library.get::<AbiHeaderRef>(name) } {
-        Ok(symbol) => *symbol,
-        Err(_no_symbol) => return Err(LoadError::NotAPlugin),
-    };
-    std::mem::forget(library);
+    match unsafe { library.get::<AbiHeaderRef>(name) } {
+        Ok(symbol) => module(*symbol, layout_known).map(Opened::Module),
+        Err(_no_symbol) => table(&library).map(Opened::Table),
+    }
+}
+
+/// As [`open`], for a plugin behind `abi_stable`'s header and no other.
+///
+/// # Errors
+/// See [`LoadError`].
+pub fn load(file: BorrowedFd<'_>, layout_known: bool) -> Result<Loaded, LoadError> {
+    match open(file, layout_known)? {
+        Opened::Module(loaded) => Ok(loaded),
+        Opened::Table(_) => Err(LoadError::NotAPlugin),
+    }
+}
+
+fn table(library: &Library) -> Result<Table, LoadError> {
+    // SAFETY: the symbol is a table as the header has it, and a plain pointer is what `get` gives of a static; upheld by
+    // the plugin's author; else a foreign static would be read as a table.
+    let symbol = unsafe { library.get::<*const palisade_plugin_table>(crate::c::SYMBOL) };
+    let pointer = *symbol.map_err(|_no_symbol| LoadError::NotAPlugin)?;
+    // SAFETY: it points to the library's table, and the library stays; upheld by `open`; else other memory is read.
+    unsafe { Table::read(pointer) }.map_err(|error| match error {
+        TableError::OtherMajor(theirs) => LoadError::OtherMajor(theirs, crate::SEAM_VERSION.to_owned()),
+        TableError::Unreadable(why) => LoadError::Table(why),
+        TableError::Missing(name) => LoadError::NoFunction(name),
+    })
+}
+
+fn module(header: AbiHeaderRef, layout_known: bool) -> Result<Loaded, LoadError> {
     let header = header.upgrade().map_err(|e| match e {
         LibraryError::InvalidAbiHeader(found) => LoadError::OtherAbiStable(format_of(&found)),
         other => LoadError::OtherAbiStable(first_line(&other.to_string())),

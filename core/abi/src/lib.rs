@@ -11,17 +11,21 @@
 //! | file | holds |
 //! |---|---|
 //! | `sdk` | what an author implements and uses |
+//! | `ready` | ready-made steps, as data |
 //! | `told` | what a plugin tells: findings, figures, limits hit |
 //! | `error` | an error that teaches, and how it crosses |
 //! | `manifest` | what a plugin says about itself |
 //! | `seam` | the types that cross, as laid out in memory |
 //! | `wrap` | an author's types as seam objects; every entry catches panics |
+//! | `c` | the same seam as a table of C functions |
 //! | `host` | the other side: opening a library and calling it, for palisade itself |
 
+pub mod c;
 mod error;
 mod facts;
 pub mod host;
 pub mod manifest;
+mod ready;
 mod sdk;
 pub mod seam;
 mod told;
@@ -37,6 +41,7 @@ pub use palisade_model::plan::Demand;
 pub use palisade_model::severity::Severity;
 pub use palisade_model::stage::Stage;
 pub use palisade_model::units;
+pub use ready::{Amount, Ready};
 pub use sdk::{Action, Context, Evidence, Isolator, Plugin, Step};
 pub use serde;
 pub use told::{Act, Attempt, Change, Changed, Denial, Finding, Finish, Hit, Left, Support};

@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::facts::Host;
+use crate::ready::Ready;
 use crate::seam::RawContext;
 use crate::told::{Act, Attempt, Change, Denial, Finding, Finish, Left};
 use palisade_model::diag::Origin;
@@ -186,6 +187,7 @@ pub struct Step {
     pub(crate) clone_flags: u64,
     pub(crate) concurrent: bool,
     pub(crate) witnessed: bool,
+    pub(crate) ready: Option<String>,
     pub(crate) action: Box<dyn Action>,
 }
 
@@ -208,6 +210,7 @@ impl Step {
             clone_flags: 0,
             concurrent: false,
             witnessed: false,
+            ready: None,
             action: Box::new(action),
         }
     }
@@ -219,6 +222,14 @@ impl Step {
         E: Into<Evidence> + 'static,
     {
         Self::new(stage, words, FromFn(apply))
+    }
+
+    /// Makes a step from data: palisade itself does it, reads it back and undoes it. Since seam 1.1; a palisade that is
+    /// older refuses it.
+    pub fn ready(stage: Stage, words: impl Into<String>, ready: Ready) -> Self {
+        let mut step = Self::new(stage, words, Unknown);
+        step.ready = Some(ready.to_text());
+        step
     }
 
     /// Asks for `CLONE_NEW*` flags when the process is created.
@@ -280,6 +291,26 @@ where
 {
     fn apply(&mut self, context: &mut Context<'_>) -> Result<Evidence, Error> {
         (self.0)(context).map(Into::into)
+    }
+}
+
+/// Stands behind a ready-made step, for a palisade that does not ask for its text.
+struct Unknown;
+
+impl Unknown {
+    fn refuse<T>() -> Result<T, Error> {
+        Err(Error::host("this palisade knows no ready-made steps").help("use a palisade of seam 1.1 or newer"))
+    }
+}
+
+impl Action for Unknown {
+    fn apply(&mut self, _context: &mut Context<'_>) -> Result<Evidence, Error> {
+        Self::refuse()
+    }
+
+    /// A step of stage Clone is only ever asked this.
+    fn verify(&self, _context: &Context<'_>) -> Result<Option<Evidence>, Error> {
+        Self::refuse()
     }
 }
 

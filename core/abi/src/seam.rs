@@ -194,6 +194,11 @@ pub trait StepObject {
     fn details(&self) -> RVec<Tuple2<RString, RString>> {
         RVec::new()
     }
+    /// What to do, where palisade itself is to do it: a [`crate::Ready`] as text. Then `apply`, `verify`, `witness` and
+    /// `undo` are not called. Since seam 1.1.
+    fn ready(&self) -> ROption<RString> {
+        ROption::RNone
+    }
 }
 
 /// An owned [`StepObject`].

@@ -14,7 +14,7 @@ use abi_stable::library::{CheckTypeLayout, LibHeader, RootModuleResult};
 use abi_stable::prefix_type::PrefixTypeTrait;
 use abi_stable::sabi_trait::TD_Opaque;
 use abi_stable::std_types::{ROption, RResult, RString, RVec, Tuple2};
-use palisade_model::diag::Origin;
+use palisade_model::diag::{Diagnostic, Origin};
 use palisade_model::layer::{Fragment, merge_layers};
 use palisade_model::plan::Demand;
 use palisade_model::severity::Severity;
@@ -176,13 +176,14 @@ extern "C" fn configure<P: Plugin>(layers: RVec<RawLayer>, facts: RawFacts) -> R
             .map(|layer| ron::from_str::<Fragment>(&layer.fragment))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|e| Error::new(ErrorKind::Plugin, format!("unreadable layer: {e}")))?;
-        let config = merge_layers::<P::Config>(&fragments, &host.vars()).map_err(|diagnostic| {
-            Error::policy(diagnostic.message.clone())
-                .at(diagnostic.origin)
-                .help(diagnostic.help.clone().unwrap_or_default())
-        })?;
+        let config = merge_layers::<P::Config>(&fragments, &host.vars()).map_err(|diagnostic| refused(&diagnostic))?;
         P::configure(config, &host).map(isolator)
     })
+}
+
+/// A section that cannot be read, as an error of its plugin.
+pub(crate) fn refused(diagnostic: &Diagnostic) -> Error {
+    Error::policy(diagnostic.message.clone()).at(diagnostic.origin).help(diagnostic.help.clone().unwrap_or_default())
 }
 
 /// Wraps an isolator for the seam. palisade wraps its own with it, too.
@@ -197,7 +198,7 @@ impl IsolatorObject for IsolatorShell {
     fn plan(&self, facts: RawFacts) -> RResult<RVec<RawStep>, Failure> {
         guarded("plan", || {
             let steps = self.0.plan(&host(facts))?;
-            Ok(steps.into_iter().map(|s| StepObject_TO::from_value(StepShell(s), TD_Opaque)).collect())
+            Ok(steps.into_iter().map(step).collect())
         })
     }
 
@@ -282,6 +283,12 @@ fn raw_finish(finish: Finish) -> RawFinish {
     }
 }
 
+/// Wraps a step for the seam.
+#[must_use]
+pub fn step(inner: Step) -> RawStep {
+    StepObject_TO::from_value(StepShell(inner), TD_Opaque)
+}
+
 struct StepShell(Step);
 
 fn text(evidence: Evidence) -> RString {
@@ -354,6 +361,10 @@ impl StepObject for StepShell {
         // Nothing depends on them, so one that panics has none, but says so.
         let details = details.unwrap_or_else(|failure| vec![("error".to_owned(), failure.message.into_string())]);
         details.into_iter().map(|(name, text)| Tuple2(name.into(), text.into())).collect()
+    }
+
+    fn ready(&self) -> ROption<RString> {
+        self.0.ready.as_deref().map(RString::from).into()
     }
 }
 

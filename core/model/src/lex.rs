@@ -165,6 +165,11 @@ fn character(rest: &str) -> (Kind, usize) {
     }
 }
 
+/// Whether the text is a string, of whichever form.
+pub(crate) fn is_string(text: &str) -> bool {
+    each_token(text).next().is_some_and(|token| token.kind == Kind::Text)
+}
+
 /// Where the text begins after white space and comments.
 pub(crate) fn start(text: &str) -> usize {
     skip_blank(text, 0).unwrap_or(0)

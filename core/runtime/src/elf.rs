@@ -131,6 +131,8 @@ fn manifest(header: &Header, endian: Endianness, data: &[u8]) -> Result<String, 
         .section_by_name(endian, MANIFEST_SECTION.as_bytes())
         .ok_or_else(|| format!("it has no manifest (section {MANIFEST_SECTION}): no palisade plugin"))?;
     let bytes = section.data(endian, data).map_err(|e| e.to_string())?;
+    // A string of C ends in a NUL.
+    let bytes = bytes.strip_suffix(b"\0").unwrap_or(bytes);
     String::from_utf8(bytes.to_vec()).map_err(|_not_text| "its manifest is not UTF-8".to_owned())
 }
 

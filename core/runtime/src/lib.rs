@@ -30,9 +30,10 @@
 //! |---|---|
 //! | `palisade` | the front door |
 //! | `facts`, `places`, `policies` | the host; where things are looked for; finding policies |
-//! | `plugins`, `elf`, `lock` | finding, trusting and loading plugins |
+//! | `plugins`, `elf`, `lock`, `library` | finding, trusting and loading plugins |
 //! | `entries` | calling plugins on the host, guarded |
 //! | `plan`, `step` | from a resolved policy to ordered steps; running one |
+//! | `ready` | ready-made steps of plugins |
 //! | `process` | palisade's own steps: the workload's attributes |
 //! | `launch`, `birth`, `child`, `init` | the launch, on both sides |
 //! | `running`, `pump`, `terminal`, `tree` | while the workload runs |
@@ -50,6 +51,7 @@ mod explain;
 mod facts;
 mod init;
 mod launch;
+mod library;
 mod lock;
 mod message;
 mod names;
@@ -60,6 +62,7 @@ mod plugins;
 mod policies;
 mod process;
 mod pump;
+mod ready;
 mod report;
 mod running;
 mod samples;

@@ -18,7 +18,7 @@ pub(crate) struct Entry {
     pub(crate) file: (u64, u64, u64, i128, i128),
     /// SHA-256 of its bytes.
     pub(crate) sha256: String,
-    /// Its manifest, without the reference section: nothing at a launch needs that.
+    /// Its manifest, without the reference section where nothing at a launch needs that.
     pub(crate) manifest: Manifest,
     /// The seam version that it was built against.
     pub(crate) seam: String,

@@ -9,7 +9,7 @@ use crate::plan::{Parts, Plan};
 use crate::plugins::Plugins;
 use crate::policies::{self, Listed, Policy};
 use crate::workload::Workload;
-use palisade_abi::{Left, wrap};
+use palisade_abi::Left;
 use palisade_model::diag::Sources;
 use palisade_model::resolve::Resolved;
 use palisade_model::vars::Vars;
@@ -157,18 +157,17 @@ impl Palisade {
     pub fn probe(&mut self, plugin: &str) -> Result<Vec<Finding>, Trouble> {
         let loaded: Rc<_> = self.plugins.get(plugin)?;
         let host = self.facts.host(&BTreeMap::new());
-        let call = || (loaded.loaded.module.probe())(wrap::facts(&host));
-        let answer = Entries::begin()?.call(plugin, "probe", call).into_result();
-        let findings = answer.map_err(|f| Trouble::from_plugin(plugin, f.into(), None, &Sources::default()))?;
-        let finding = |raw: palisade_abi::seam::RawFinding| Finding {
-            feature: raw.feature.into_string(),
-            support: match raw.support {
-                0 => Support::Full,
-                1 => Support::Partial,
-                _ => Support::Missing,
+        let answer = Entries::begin()?.call(plugin, "probe", || loaded.library.probe(&host));
+        let findings = answer.map_err(|error| Trouble::from_plugin(plugin, error, None, &Sources::default()))?;
+        let finding = |told: palisade_abi::Finding| Finding {
+            feature: told.feature,
+            support: match told.support {
+                palisade_abi::Support::Full => Support::Full,
+                palisade_abi::Support::Partial => Support::Partial,
+                palisade_abi::Support::Missing => Support::Missing,
             },
-            detail: raw.detail.into_string(),
-            remedy: raw.remedy.into_string(),
+            detail: told.detail,
+            remedy: told.remedy,
         };
         Ok(findings.into_iter().map(finding).collect())
     }
@@ -179,17 +178,9 @@ impl Palisade {
     /// The plugin cannot be loaded, or could not look.
     pub fn collect(&mut self, plugin: &str, remove: bool) -> Result<Vec<Left>, Trouble> {
         let loaded: Rc<_> = self.plugins.get(plugin)?;
-        // A plugin of seam 1.0 knows of nothing that it could leave.
-        let Some(collect) = loaded.loaded.module.collect() else { return Ok(Vec::new()) };
         let host = self.facts.host(&BTreeMap::new());
-        let answer = Entries::begin()?.call(plugin, "collect", || collect(wrap::facts(&host), remove)).into_result();
-        let left = answer.map_err(|f| Trouble::from_plugin(plugin, f.into(), None, &Sources::default()))?;
-        let one = |raw: palisade_abi::seam::RawLeft| Left {
-            what: raw.what.into_string(),
-            removed: raw.removed,
-            why: raw.why.into_string(),
-        };
-        Ok(left.into_iter().map(one).collect())
+        let answer = Entries::begin()?.call(plugin, "collect", || loaded.library.collect(&host, remove));
+        answer.map_err(|error| Trouble::from_plugin(plugin, error, None, &Sources::default()))
     }
 }
 

@@ -5,9 +5,10 @@ use crate::error::{Kind, Trouble};
 use crate::facts::Facts;
 use crate::plugins::Plugin;
 use crate::process;
+use crate::ready;
 use crate::workload::Workload;
 use palisade_abi::abi_stable::std_types::{RString, Tuple2};
-use palisade_abi::seam::{Failure, RawAttempt, RawChange, RawIsolator, RawLayer, RawStep};
+use palisade_abi::seam::{Failure, RawAttempt, RawChange, RawIsolator, RawStep};
 use palisade_abi::{Attempt, Change, Changed, Error, Host, Severity, wrap};
 use palisade_model::diag::Sources;
 use palisade_model::plan::{Demand, StepInfo, order};
@@ -160,7 +161,7 @@ impl Plan {
         let host = facts.host(&told);
         let mut isolators = Vec::with_capacity(plugins.len());
         let mut steps = Vec::new();
-        let ask = Ask { entries, host: &host, sources: &sources };
+        let ask = Ask { entries, host: &host, sources: &sources, maker: ready::Maker::default() };
         for plugin in &plugins {
             let object = ask.configure(plugin, &resolved)?;
             steps.extend(ask.plan(plugin, &object)?);
@@ -232,29 +233,39 @@ struct Ask<'a> {
     entries: Entries,
     host: &'a Host,
     sources: &'a Sources,
+    maker: ready::Maker,
 }
 
 impl Ask<'_> {
     fn configure(&self, plugin: &Plugin, resolved: &Resolved) -> Result<RawIsolator, Trouble> {
         let name = plugin.manifest.name.as_str();
         let section = resolved.plugins.get(name);
-        let mut layers = Vec::new();
-        for fragment in section.into_iter().flat_map(|s| &s.layers) {
-            let text = fragment
-                .to_ron()
-                .map_err(|e| Trouble::new(Kind::Policy, format!("a layer could not be passed on: {e}")))?;
-            layers.push(RawLayer { fragment: text.into() });
-        }
-        let call = || (plugin.loaded.module.configure())(layers.into(), wrap::facts(self.host));
-        let answer = self.entries.call(name, "configure", call).into_result();
-        answer.map_err(|f| failure(name, f, section.and_then(|s| s.origin), self.sources))
+        let layers = section.map(|section| section.layers.as_slice()).unwrap_or_default();
+        let answer = self.entries.call(name, "configure", || plugin.library.configure(layers, self.host));
+        let origin = section.and_then(|section| section.origin);
+        answer.map_err(|error| Trouble::from_plugin(name, error, origin, self.sources))
     }
 
     fn plan(&self, plugin: &Plugin, object: &RawIsolator) -> Result<Vec<Planned>, Trouble> {
         let name = plugin.manifest.name.as_str();
         let steps = self.entries.call(name, "plan", || object.plan(wrap::facts(self.host))).into_result();
         let steps = steps.map_err(|f| failure(name, f, None, self.sources))?;
-        steps.into_iter().map(|step| envelope(plugin, step)).collect()
+        steps.into_iter().map(|step| self.made(plugin, envelope(plugin, step)?)).collect()
+    }
+
+    /// Puts palisade's own doing in place of a step that is only told of.
+    fn made(&self, plugin: &Plugin, planned: Planned) -> Result<Planned, Trouble> {
+        let Planned { mut info, object } = planned;
+        let ready = self.entries.call(&plugin.manifest.name, "plan", || object.ready()).into_option();
+        let Some(text) = ready else { return Ok(Planned { info, object }) };
+        let made = self.maker.make(&text, &mut info, self.host);
+        let object = made.map_err(|why| {
+            let file = plugin.path.display().to_string();
+            let help = "report it to the plugin's author, unless it was written for a newer palisade";
+            let trouble = Trouble::new(Kind::Plugin, why).of(&plugin.manifest.name);
+            trouble.row("step", info.words.clone()).row("file", file).row("help", help)
+        })?;
+        Ok(Planned { info, object })
     }
 }
 

@@ -3,10 +3,11 @@
 use crate::elf;
 use crate::entries::Entries;
 use crate::error::{Kind, Trouble};
+use crate::library::{Found, Library, load};
 use crate::lock::{Entry, Lock, identity};
 use crate::places::Places;
 use palisade_abi::SEAM_VERSION;
-use palisade_abi::host::{LoadError, Loaded, load};
+use palisade_abi::host::LoadError;
 use palisade_abi::manifest::Manifest;
 use palisade_model::diag::suggest;
 use palisade_model::stage::{Place, Stage};
@@ -23,7 +24,7 @@ use std::rc::Rc;
 /// A plugin in this process.
 #[derive(Debug)]
 pub struct Plugin {
-    /// What it says about itself; after a remembered check without the reference section.
+    /// What it says about itself; after a remembered check without the reference section, unless it is read by that.
     pub manifest: Manifest,
     /// Where it was found.
     pub path: PathBuf,
@@ -32,7 +33,7 @@ pub struct Plugin {
     /// Stages in the child that it may have steps in; nothing where it may have any, because it came with palisade.
     pub(crate) granted: Option<Vec<Stage>>,
     /// Its functions.
-    pub(crate) loaded: Loaded,
+    pub(crate) library: Box<dyn Library>,
 }
 
 /// A plugin's file as found, nothing of it having run.
@@ -281,19 +282,21 @@ impl Plugins {
 
     fn load(&mut self, name: &str, candidate: Candidate, entries: &Entries) -> Result<Plugin, Trouble> {
         let Candidate { manifest, path, sha256, remembered, facts, file, .. } = candidate;
-        let loaded = entries.call(name, "dlopen", || load(file.as_fd(), remembered)).map_err(|e| {
+        let loaded = entries.call(name, "dlopen", || load(file.as_fd(), remembered, &manifest.reference));
+        let Found { library, seam, needs_reference } = loaded.map_err(|e| {
             Trouble::new(Kind::Plugin, e.to_string())
                 .of(name)
                 .row("file", path.display().to_string())
                 .row("help", remedy(&e))
         })?;
         if !remembered {
-            let manifest = Manifest { reference: String::new(), ..manifest.clone() };
-            let (file, seam) = (identity(&facts), loaded.seam.to_owned());
+            let reference = if needs_reference { manifest.reference.clone() } else { String::new() };
+            let manifest = Manifest { reference, ..manifest.clone() };
+            let file = identity(&facts);
             self.lock.put(&path, Entry { file, sha256: sha256.clone(), manifest, seam, granted: Vec::new() });
         }
         let granted = self.granted(&path, &facts);
-        Ok(Plugin { manifest, path, sha256, granted, loaded })
+        Ok(Plugin { manifest, path, sha256, granted, library })
     }
 }
 
@@ -304,11 +307,13 @@ fn plugin_name(file: &str) -> Option<String> {
 fn remedy(error: &LoadError) -> &'static str {
     match error {
         LoadError::Open(_) => "the file may be damaged; install the plugin again",
-        LoadError::NotAPlugin => "the author exports a plugin with export_plugin!",
+        LoadError::NotAPlugin => "the author exports a plugin with export_plugin!, or a table named palisade_plugin",
         LoadError::OtherAbiStable(_) | LoadError::OtherLayout(_) => {
             "the author builds it again with this palisade's palisade-abi"
         }
         LoadError::OtherMajor(..) => "use a plugin built for this seam, or the palisade it was built for",
-        LoadError::NoLayout | LoadError::Start(_) => "report it to the plugin's author",
+        LoadError::NoLayout | LoadError::Start(_) | LoadError::Table(_) | LoadError::NoFunction(_) => {
+            "report it to the plugin's author"
+        }
     }
 }

@@ -65,6 +65,15 @@ pub fn symlink(target: impl AsRef<Path>, parent: impl AsFd, name: &str) -> Resul
         .or_call(|| format!("symlinkat({target:?}, {}, {name:?})", raw::show_fd(parent)))
 }
 
+/// Removes a name that is no directory.
+///
+/// Fails: EISDIR, ENOENT. unlinkat(2).
+pub fn unlink(parent: impl AsFd, name: &str) -> Result<()> {
+    let parent = parent.as_fd();
+    nix::unistd::unlinkat(parent, name, nix::unistd::UnlinkatFlags::NoRemoveDir)
+        .or_call(|| format!("unlinkat({}, {name:?}, 0)", raw::show_fd(parent)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,6 +89,8 @@ mod tests {
         place(&here, "place", false).unwrap();
         place(&here, "place", false).unwrap();
         let sub = dir(&here, "sub", 0o755).unwrap();
+        unlink(&here, "place").unwrap();
+        assert_eq!(unlink(&here, "place").unwrap_err().kind(), Errno::ENOENT);
         let outcomes = (
             dir(&here, "sub", 0o755).is_ok(),
             dir(&here, "link", 0o755).unwrap_err().kind(),

@@ -61,6 +61,12 @@ pub(crate) const CLONE_NAMES: &[(u64, &str)] = &[
     (0x2_0000_0000, "CLONE_INTO_CGROUP"),
 ];
 
+/// Finds a kind of namespace by the name of its flag in clone(2), such as `CLONE_NEWUTS`.
+#[must_use]
+pub fn clone_flag(name: &str) -> Option<u64> {
+    CLONE_NAMES.iter().find(|(flag, known)| *known == name && ALL_CLONE_FLAGS & flag != 0).map(|(flag, _)| *flag)
+}
+
 /// `NSFS_MAGIC` of linux/magic.h.
 const NSFS_MAGIC: i64 = 0x6e73_6673;
 /// `NS_GET_NSTYPE` of linux/nsfs.h.
@@ -164,6 +170,12 @@ pub fn set_hostname(name: &str) -> Result<()> {
     nix::unistd::sethostname(name).or_call(|| format!("sethostname({name:?})"))
 }
 
+/// Reads the host name of the UTS namespace. uname(2).
+pub fn hostname() -> Result<String> {
+    let info = nix::sys::utsname::uname().or_call(|| "uname()".to_owned())?;
+    Ok(info.nodename().to_string_lossy().into_owned())
+}
+
 /// Sets the NIS domain name of the UTS namespace, at most 64 bytes.
 ///
 /// Needs: CAP_SYS_ADMIN in its user namespace. Fails: EINVAL when too long. setdomainname(2).
@@ -210,6 +222,13 @@ mod tests {
     #[test]
     fn the_request_has_the_kernels_size() {
         assert_eq!(size_of::<IfReq>(), size_of::<libc::ifreq>());
+    }
+
+    #[test]
+    fn kinds_are_found_by_their_flags_and_nothing_else_is() {
+        assert_eq!(clone_flag("CLONE_NEWUTS"), Some(CLONE_NEWUTS));
+        assert_eq!((clone_flag("CLONE_PIDFD"), clone_flag("uts")), (None, None));
+        assert_eq!(hostname().unwrap(), crate::host::sysctl("kernel/hostname").unwrap());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 
+use ron::error::SpannedResult;
 use ron::extensions::Extensions;
 use ron::value::RawValue;
 use serde::Deserialize;
@@ -49,7 +50,7 @@ impl Drop for Guard {
     }
 }
 
-fn options() -> ron::Options {
+pub(super) fn options() -> ron::Options {
     ron::Options::default().with_default_extension(Extensions::IMPLICIT_SOME)
 }
 
@@ -58,6 +59,16 @@ pub(crate) fn parse_text<'de, T: Deserialize<'de>>(
     text: &'de str,
     places: &Fragment,
     vars: &Vars,
+) -> Result<T, Refusal> {
+    read_text(text, places, vars, |text| options().from_str(text))
+}
+
+/// The same for a value that is not read by its type alone.
+pub(super) fn read_text<'de, T>(
+    text: &'de str,
+    places: &Fragment,
+    vars: &Vars,
+    read: impl FnOnce(&'de str) -> SpannedResult<T>,
 ) -> Result<T, Refusal> {
     let context = Context {
         root: text.as_ptr().addr(),
@@ -70,9 +81,8 @@ pub(crate) fn parse_text<'de, T: Deserialize<'de>>(
         failure: None,
     };
     let guard = Guard(CONTEXT.replace(Some(context)));
-    let parsed = attributes(text).and_then(|()| {
-        options().from_str(text).map_err(|error| take_failure().unwrap_or_else(|| explain(&error, text)))
-    });
+    let parsed = attributes(text)
+        .and_then(|()| read(text).map_err(|error| take_failure().unwrap_or_else(|| explain(&error, text))));
     drop(guard);
     parsed.map_err(|failure| Refusal::new(in_whole(failure, text), places))
 }

@@ -1,10 +1,12 @@
 //! Putting layers on top of each other.
 
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 
 use serde::de::DeserializeOwned;
 
-use super::{At, Dotted, Fragment, OneOrMany, parse};
+use super::context::options;
+use super::{At, Dotted, Fragment, OneOrMany, Shape, Tree, parse, read};
 use crate::diag::{Diagnostic, Origin, suggest};
 use crate::vars::Vars;
 
@@ -24,7 +26,7 @@ impl PathError {
         Self { segment: segment.to_owned(), known }
     }
 
-    fn below_value(path: &[&str]) -> Result<(), Self> {
+    pub(super) fn below_value(path: &[&str]) -> Result<(), Self> {
         match path {
             [] => Ok(()),
             [first, ..] => Err(Self::unknown(first, &[])),
@@ -184,6 +186,71 @@ impl<T: Layered> Layered for BTreeMap<String, T> {
     }
 }
 
+/// How the layers of one section are read and put together.
+trait Form {
+    type Section;
+    fn empty(&self) -> Self::Section;
+    fn read(&self, fragment: &Fragment, vars: &Vars) -> Result<Self::Section, Diagnostic>;
+    fn merge(&self, section: &mut Self::Section, later: Self::Section);
+    fn find(&self, section: &Self::Section, path: &[&str]) -> Option<Option<Origin>>;
+    fn clear(&self, section: &mut Self::Section, path: &[&str]) -> Result<(), PathError>;
+
+    fn clear_dotted(&self, section: &mut Self::Section, of: &Fragment, dotted: &Dotted) -> Result<(), Diagnostic> {
+        self.clear(section, &dotted.segments()).map_err(|error| error.diagnostic(of, dotted))
+    }
+}
+
+/// By a type.
+struct Typed<T>(PhantomData<T>);
+
+impl<T: Layered + DeserializeOwned> Form for Typed<T> {
+    type Section = T;
+
+    fn empty(&self) -> T {
+        T::default()
+    }
+
+    fn read(&self, fragment: &Fragment, vars: &Vars) -> Result<T, Diagnostic> {
+        parse(fragment, vars)
+    }
+
+    fn merge(&self, section: &mut T, later: T) {
+        section.merge(later);
+    }
+
+    fn find(&self, section: &T, path: &[&str]) -> Option<Option<Origin>> {
+        section.find(path)
+    }
+
+    fn clear(&self, section: &mut T, path: &[&str]) -> Result<(), PathError> {
+        section.clear(path)
+    }
+}
+
+impl Form for Shape {
+    type Section = Tree;
+
+    fn empty(&self) -> Tree {
+        Tree::of(self)
+    }
+
+    fn read(&self, fragment: &Fragment, vars: &Vars) -> Result<Tree, Diagnostic> {
+        read(fragment, vars, |text| options().from_str_seed(text, self))
+    }
+
+    fn merge(&self, section: &mut Tree, later: Tree) {
+        section.merge(later);
+    }
+
+    fn find(&self, section: &Tree, path: &[&str]) -> Option<Option<Origin>> {
+        section.find(path)
+    }
+
+    fn clear(&self, section: &mut Tree, path: &[&str]) -> Result<(), PathError> {
+        section.clear(self, path)
+    }
+}
+
 /// Reads the layers of a section, base first, and merges them.
 ///
 /// # Errors
@@ -194,14 +261,26 @@ pub fn merge_layers<T>(layers: &[Fragment], vars: &Vars) -> Result<T, Diagnostic
 where
     T: Layered + DeserializeOwned,
 {
-    let mut merged = T::default();
+    merge_by(&Typed(PhantomData), layers, vars)
+}
+
+/// The same for a section that has a shape and no type.
+///
+/// # Errors
+/// As [`merge_layers`].
+pub fn merge_shaped(shape: &Shape, layers: &[Fragment], vars: &Vars) -> Result<Tree, Diagnostic> {
+    merge_by(shape, layers, vars)
+}
+
+fn merge_by<F: Form>(form: &F, layers: &[Fragment], vars: &Vars) -> Result<F::Section, Diagnostic> {
+    let mut merged = form.empty();
     let mut locks: Vec<&Dotted> = Vec::new();
     for fragment in layers {
-        let layer: T = parse(fragment, vars)?;
-        check_locks(&layer, fragment, &locks)?;
+        let layer = form.read(fragment, vars)?;
+        check_locks(|path| form.find(&layer, path), fragment, &locks)?;
         for dotted in &fragment.replace {
-            clear(&mut merged, fragment, dotted)?;
-            if layer.find(&dotted.segments()).is_none() {
+            form.clear_dotted(&mut merged, fragment, dotted)?;
+            if form.find(&layer, &dotted.segments()).is_none() {
                 return Err(Diagnostic::new(format!(
                     "`replace` names `{}`, but this policy does not set it",
                     fragment.full_path(&dotted.path)
@@ -211,8 +290,8 @@ where
             }
         }
         for dotted in &fragment.drop {
-            clear(&mut merged, fragment, dotted)?;
-            if let Some(place) = layer.find(&dotted.segments()) {
+            form.clear_dotted(&mut merged, fragment, dotted)?;
+            if let Some(place) = form.find(&layer, &dotted.segments()) {
                 return Err(Diagnostic::new(format!(
                     "`drop` names `{}`, but this policy sets it",
                     fragment.full_path(&dotted.path)
@@ -223,22 +302,22 @@ where
             }
         }
         for dotted in &fragment.locked {
-            clear(&mut T::default(), fragment, dotted)?;
+            form.clear_dotted(&mut form.empty(), fragment, dotted)?;
         }
-        merged.merge(layer);
+        form.merge(&mut merged, layer);
         locks.extend(&fragment.locked);
     }
     Ok(merged)
 }
 
-fn clear<T: Layered>(section: &mut T, fragment: &Fragment, dotted: &Dotted) -> Result<(), Diagnostic> {
-    section.clear(&dotted.segments()).map_err(|error| error.diagnostic(fragment, dotted))
-}
-
-fn check_locks<T: Layered>(layer: &T, fragment: &Fragment, locks: &[&Dotted]) -> Result<(), Diagnostic> {
+fn check_locks(
+    find: impl Fn(&[&str]) -> Option<Option<Origin>>,
+    fragment: &Fragment,
+    locks: &[&Dotted],
+) -> Result<(), Diagnostic> {
     for lock in locks {
         let path = lock.segments();
-        if let Some(place) = layer.find(&path) {
+        if let Some(place) = find(&path) {
             return Err(locked(&fragment.full_path(&lock.path), lock, place));
         }
         let touched = fragment.replace.iter().chain(&fragment.drop);

@@ -7,6 +7,8 @@
 //! 1. the owner of a section defines its type with [`layered!`](crate::layered);
 //! 2. [`parse`] reads one [`Fragment`] into it, each value an [`At`] that knows its place;
 //! 3. [`merge_layers`] puts the layers on top of each other.
+//!
+//! An owner that has no types of Rust shows a [`Shape`] instead, and gets a [`Tree`] of texts: [`merge_shaped`].
 
 mod at;
 mod context;
@@ -15,7 +17,10 @@ mod field;
 mod macros;
 mod merge;
 mod scene;
+mod shape;
+mod tree;
 
+use ron::error::SpannedResult;
 use ron::value::RawValue;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -31,7 +36,9 @@ pub use field::Field;
 #[doc(hidden)]
 pub use macros::field_name;
 pub(crate) use merge::locked;
-pub use merge::{Layered, PathError, merge_layers};
+pub use merge::{Layered, PathError, merge_layers, merge_shaped};
+pub use shape::{Kind, Shape};
+pub use tree::Tree;
 
 /// Where a fragment comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -208,8 +215,13 @@ fn longest_run(text: &str) -> usize {
 /// # Errors
 /// Text that is not a `T`: what is wrong, where in the policy, and what was likely meant.
 pub fn parse<T: DeserializeOwned>(fragment: &Fragment, vars: &Vars) -> Result<T, Diagnostic> {
+    read(fragment, vars, |text| context::options().from_str(text))
+}
+
+/// Reads one layer in the way that `how` reads its text.
+fn read<T>(fragment: &Fragment, vars: &Vars, how: impl Fn(&str) -> SpannedResult<T>) -> Result<T, Diagnostic> {
     if fragment.kind == FragmentKind::Policy {
-        return parse_once(fragment, vars).map_err(|failure| failure.diagnostic);
+        return read_once(fragment, vars, &how).map_err(|failure| failure.diagnostic);
     }
     let Some((quoted, (piece, value))) = fragment.quoted().zip(fragment.value()) else {
         return Err(Diagnostic::new("this argument has no value"));
@@ -219,19 +231,23 @@ pub fn parse<T: DeserializeOwned>(fragment: &Fragment, vars: &Vars) -> Result<T,
     // if it is a value on its own.
     let (as_written, is_ron) = match context::malformed(value, base, fragment) {
         Some(refusal) => (refusal, false),
-        None => match parse_once(fragment, vars) {
+        None => match read_once(fragment, vars, &how) {
             Ok(parsed) => return Ok(parsed),
             Err(refusal) => (refusal, true),
         },
     };
-    parse_once(&quoted, vars).map_err(|as_text| {
+    read_once(&quoted, vars, &how).map_err(|as_text| {
         // The quotes were ours, so a complaint about them would puzzle.
         if as_written.telling || (is_ron && !as_text.telling) { as_written.diagnostic } else { as_text.diagnostic }
     })
 }
 
 /// Reads one layer as it stands.
-fn parse_once<T: DeserializeOwned>(fragment: &Fragment, vars: &Vars) -> Result<T, context::Refusal> {
+fn read_once<T>(
+    fragment: &Fragment,
+    vars: &Vars,
+    how: &impl Fn(&str) -> SpannedResult<T>,
+) -> Result<T, context::Refusal> {
     if let Some((later, first)) = lex::duplicate_key(&fragment.text) {
         let key = later.text(&fragment.text);
         let diagnostic = Diagnostic::new(format!("the key `{key}` is given twice"))
@@ -240,7 +256,7 @@ fn parse_once<T: DeserializeOwned>(fragment: &Fragment, vars: &Vars) -> Result<T
             .help("one of them would be ignored; remove it");
         return Err(context::Refusal { diagnostic, telling: true });
     }
-    parse_text(&fragment.text, fragment, vars)
+    context::read_text(&fragment.text, fragment, vars, how)
 }
 
 #[cfg(test)]
