@@ -224,6 +224,10 @@ pub(crate) struct PluginVerify {
     /// Holds until its file changes
     #[arg(long, value_name = "STAGE", value_delimiter = ',', requires = "name")]
     pub(crate) grant: Vec<Stage>,
+    /// Open it in a confined process of its own: nothing of it runs in this one. For plugins that policies name under
+    /// `hosts`; `doctor` and `gc` then ask it there, too
+    #[arg(long, requires = "name")]
+    pub(crate) hosted: bool,
     /// Take back what was granted to it
     #[arg(long, requires = "name", conflicts_with = "grant")]
     pub(crate) revoke: bool,

@@ -126,6 +126,8 @@ pub struct PluginReport {
     pub sha256: String,
     /// Where it was found.
     pub path: String,
+    /// Where its code ran: `launcher` or `process`.
+    pub host: String,
 }
 
 /// One step.

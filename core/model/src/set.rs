@@ -11,6 +11,10 @@ pub(crate) struct Setting {
     pub(crate) head: String,
     /// Where the head stands in the argument.
     pub(crate) origin: Origin,
+    /// The names behind the head.
+    pub(crate) fields: Vec<String>,
+    /// What stands behind the `=`.
+    pub(crate) value: String,
     /// The layer.
     pub(crate) fragment: Fragment,
 }
@@ -21,17 +25,18 @@ pub(crate) fn parse_set(sources: &mut Sources, argument: &str) -> Result<Setting
     let source = sources.add(format!("--set {argument}"), argument);
     let place = |start, end| Fragment::policy(source, String::new(), 0).origin(start, end);
     let refuse = |message: String, start, end| Err(Diagnostic::new(message).at(place(start, end)).help(FORM));
-    let Some((path, _)) = argument.split_once('=') else {
+    let Some((path, value)) = argument.split_once('=') else {
         let message = "this `--set` has no `=` and so sets nothing".to_owned();
         return refuse(message, 0, argument.len());
     };
-    let mut names = Vec::new();
+    let mut names: Vec<(&str, usize, usize)> = Vec::new();
     let mut start = 0;
     for name in path.split('.') {
         let end = start + name.len();
-        let good = match names.is_empty() {
-            true => valid_plugin_name(name),
-            false => valid_field(name),
+        let good = match names.as_slice() {
+            [] => valid_plugin_name(name),
+            [(head, ..)] if *head == RESERVED[2] => valid_plugin_name(name),
+            _ => valid_field(name),
         };
         if name.is_empty() {
             let message = "a name is missing in this path".to_owned();
@@ -53,6 +58,8 @@ pub(crate) fn parse_set(sources: &mut Sources, argument: &str) -> Result<Setting
     Ok(Setting {
         head: head.0.to_owned(),
         origin: place(head.1, head.2),
+        fields: names.iter().map(|(name, ..)| (*name).to_owned()).collect(),
+        value: value.to_owned(),
         fragment: Fragment { section: head.0.to_owned(), ..fragment(source, argument, &names) },
     })
 }

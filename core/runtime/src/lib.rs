@@ -31,6 +31,7 @@
 //! | `palisade` | the front door |
 //! | `facts`, `places`, `policies` | the host; where things are looked for; finding policies |
 //! | `plugins`, `elf`, `lock`, `library` | finding, trusting and loading plugins |
+//! | `hosted` | plugins in processes of their own |
 //! | `entries` | calling plugins on the host, guarded |
 //! | `plan`, `step` | from a resolved policy to ordered steps; running one |
 //! | `ready` | ready-made steps of plugins |
@@ -49,6 +50,7 @@ mod entries;
 mod error;
 mod explain;
 mod facts;
+mod hosted;
 mod init;
 mod launch;
 mod library;
@@ -78,6 +80,7 @@ pub use names::Named;
 pub use palisade::{Finding, Palisade, Support};
 pub use palisade_abi::{Attempt, Change, Changed, Severity};
 pub use palisade_model as model;
+pub use palisade_model::policy::Hosting;
 pub use places::Places;
 pub use plan::{CORE, Detail, Plan, Planned};
 pub use plugins::{Candidate, Plugin, Plugins};

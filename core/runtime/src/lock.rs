@@ -20,7 +20,8 @@ pub(crate) struct Entry {
     pub(crate) sha256: String,
     /// Its manifest, without the reference section where nothing at a launch needs that.
     pub(crate) manifest: Manifest,
-    /// The seam version that it was built against.
+    /// The seam version that it was built against; empty where the file was only ever opened in a process of its own,
+    /// whose word on its layout counts for nothing here.
     pub(crate) seam: String,
     /// Stages in the child that the user let it have, where it did not come with palisade.
     #[serde(default)]
@@ -62,6 +63,11 @@ enum Change {
 }
 
 impl Entry {
+    /// Whether it was opened in this palisade's own process, and fits.
+    pub(crate) fn fits(&self) -> bool {
+        !self.seam.is_empty()
+    }
+
     /// The same bytes in the same file.
     fn is_same(&self, other: &Self) -> bool {
         (self.file, &self.sha256) == (other.file, &other.sha256)

@@ -6,11 +6,12 @@ use crate::facts::Facts;
 use crate::names::{self, Named};
 use crate::places::Places;
 use crate::plan::{Parts, Plan};
-use crate::plugins::Plugins;
+use crate::plugins::{Plugin, Plugins};
 use crate::policies::{self, Listed, Policy};
 use crate::workload::Workload;
 use palisade_abi::Left;
 use palisade_model::diag::Sources;
+use palisade_model::policy::Hosting;
 use palisade_model::resolve::Resolved;
 use palisade_model::vars::Vars;
 use palisade_sys::ids;
@@ -115,12 +116,7 @@ impl Palisade {
         let mut vars = define(vars, policy)?;
         let (resolved, sources) = self.resolve_with(policy, &mut vars)?;
         let entries = Entries::begin()?;
-        let mut plugins = Vec::with_capacity(resolved.plugins.len());
-        for (name, section) in &resolved.plugins {
-            let found = self.plugins.get_within(name, &entries);
-            let line = || section.origin.map(|origin| sources.locate(origin)).unwrap_or_default();
-            plugins.push(found.map_err(|trouble| trouble.row("policy", line()))?);
-        }
+        let plugins = self.plugins_of(&resolved, &sources, &entries)?;
         let names: Vec<&str> = resolved.plugins.keys().map(String::as_str).collect();
         let mut told = BTreeMap::from([("run_id".to_owned(), run_id), ("plugins".to_owned(), names.join(" "))]);
         told.extend(workload.explain.then(|| ("explain".to_owned(), "yes".to_owned())));
@@ -131,6 +127,31 @@ impl Palisade {
         let facts = self.facts.clone();
         let policy = policy.name.clone();
         Plan::make(Parts { policy, resolved, sources, plugins, workload, facts, told, entries })
+    }
+
+    /// The plugins of a policy, ordered by name. Those in processes of their own come first: such a process is a copy of
+    /// this one, in which nobody else has said anything yet.
+    fn plugins_of(
+        &mut self,
+        resolved: &Resolved,
+        sources: &Sources,
+        entries: &Entries,
+    ) -> Result<Vec<Rc<Plugin>>, Trouble> {
+        let mut found = BTreeMap::new();
+        for host in [Hosting::Process, Hosting::Launcher] {
+            for (name, section) in &resolved.plugins {
+                if resolved.hosts.get(name).map_or(Hosting::default(), |place| place.value) != host {
+                    continue;
+                }
+                let plugin = match host {
+                    Hosting::Process => self.plugins.get_hosted(name).map(Rc::new),
+                    Hosting::Launcher => self.plugins.get_within(name, entries),
+                };
+                let line = || section.origin.map(|origin| sources.locate(origin)).unwrap_or_default();
+                found.insert(name, plugin.map_err(|trouble| trouble.row("policy", line()))?);
+            }
+        }
+        Ok(found.into_values().collect())
     }
 
     /// The runs of this user that have a name ([`crate::Options::name`]) and go on.
@@ -150,12 +171,20 @@ impl Palisade {
         &self.facts
     }
 
+    /// A plugin that no policy names a place for: in this process, unless it was only ever checked in one of its own.
+    fn loaded(&mut self, plugin: &str) -> Result<Rc<Plugin>, Trouble> {
+        match self.plugins.is_stranger(plugin) {
+            true => self.plugins.get_hosted(plugin).map(Rc::new),
+            false => self.plugins.get(plugin),
+        }
+    }
+
     /// Asks a plugin what this host offers of what it needs.
     ///
     /// # Errors
     /// The plugin is missing, not trusted, or failed.
     pub fn probe(&mut self, plugin: &str) -> Result<Vec<Finding>, Trouble> {
-        let loaded: Rc<_> = self.plugins.get(plugin)?;
+        let loaded = self.loaded(plugin)?;
         let host = self.facts.host(&BTreeMap::new());
         let answer = Entries::begin()?.call(plugin, "probe", || loaded.library.probe(&host));
         let findings = answer.map_err(|error| Trouble::from_plugin(plugin, error, None, &Sources::default()))?;
@@ -177,7 +206,7 @@ impl Palisade {
     /// # Errors
     /// The plugin cannot be loaded, or could not look.
     pub fn collect(&mut self, plugin: &str, remove: bool) -> Result<Vec<Left>, Trouble> {
-        let loaded: Rc<_> = self.plugins.get(plugin)?;
+        let loaded = self.loaded(plugin)?;
         let host = self.facts.host(&BTreeMap::new());
         let answer = Entries::begin()?.call(plugin, "collect", || loaded.library.collect(&host, remove));
         answer.map_err(|error| Trouble::from_plugin(plugin, error, None, &Sources::default()))

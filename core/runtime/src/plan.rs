@@ -12,6 +12,7 @@ use palisade_abi::seam::{Failure, RawAttempt, RawChange, RawIsolator, RawStep};
 use palisade_abi::{Attempt, Change, Changed, Error, Host, Severity, wrap};
 use palisade_model::diag::Sources;
 use palisade_model::plan::{Demand, StepInfo, order};
+use palisade_model::policy::Hosting;
 use palisade_model::report::{FileReport, PluginReport};
 use palisade_model::resolve::Resolved;
 use palisade_model::stage::{Place, Stage};
@@ -225,6 +226,7 @@ fn report(plugin: &Plugin) -> PluginReport {
         version: plugin.manifest.version.clone(),
         sha256: plugin.sha256.clone(),
         path: plugin.path.display().to_string(),
+        host: plugin.host.word().to_owned(),
     }
 }
 
@@ -257,7 +259,10 @@ impl Ask<'_> {
     fn made(&self, plugin: &Plugin, planned: Planned) -> Result<Planned, Trouble> {
         let Planned { mut info, object } = planned;
         let ready = self.entries.call(&plugin.manifest.name, "plan", || object.ready()).into_option();
-        let Some(text) = ready else { return Ok(Planned { info, object }) };
+        let hosted = plugin.host == Hosting::Process;
+        let Some(text) = ready.filter(|_| !hosted || info.stage.runs_in() != Place::Host) else {
+            return if hosted { Err(on_the_host(plugin, &info)) } else { Ok(Planned { info, object }) };
+        };
         let made = self.maker.make(&text, &mut info, self.host);
         let object = made.map_err(|why| {
             let file = plugin.path.display().to_string();
@@ -267,6 +272,13 @@ impl Ask<'_> {
         })?;
         Ok(Planned { info, object })
     }
+}
+
+/// What a plugin in a process of its own may not have: on the host its steps are done with the launcher's rights.
+fn on_the_host(plugin: &Plugin, info: &StepInfo) -> Trouble {
+    let why = format!("it runs in a process of its own, and may have no step on the host (stage {})", info.stage);
+    let help = "let it run in the launcher, if you trust it";
+    Trouble::new(Kind::Plugin, why).of(&plugin.manifest.name).row("step", info.words.clone()).row("help", help)
 }
 
 fn failure(plugin: &str, failure: Failure, origin: Option<palisade_model::diag::Origin>, sources: &Sources) -> Trouble {

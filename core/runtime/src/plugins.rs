@@ -3,6 +3,7 @@
 use crate::elf;
 use crate::entries::Entries;
 use crate::error::{Kind, Trouble};
+use crate::hosted::{Guest, Start};
 use crate::library::{Found, Library, load};
 use crate::lock::{Entry, Lock, identity};
 use crate::places::Places;
@@ -10,6 +11,7 @@ use palisade_abi::SEAM_VERSION;
 use palisade_abi::host::LoadError;
 use palisade_abi::manifest::Manifest;
 use palisade_model::diag::suggest;
+use palisade_model::policy::Hosting;
 use palisade_model::stage::{Place, Stage};
 use palisade_sys::fd::FileFacts;
 use palisade_sys::trust::{TrustError, open_trusted_dir, open_trusted_in};
@@ -21,7 +23,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-/// A plugin in this process.
+/// A plugin that was opened.
 #[derive(Debug)]
 pub struct Plugin {
     /// What it says about itself; after a remembered check without the reference section, unless it is read by that.
@@ -32,6 +34,8 @@ pub struct Plugin {
     pub sha256: String,
     /// Stages in the child that it may have steps in; nothing where it may have any, because it came with palisade.
     pub(crate) granted: Option<Vec<Stage>>,
+    /// Where its code runs.
+    pub host: Hosting,
     /// Its functions.
     pub(crate) library: Box<dyn Library>,
 }
@@ -129,19 +133,62 @@ impl Plugins {
         if let Some(plugin) = self.loaded.get(name) {
             return Ok(Rc::clone(plugin));
         }
-        let path = self.find(name)?;
-        let (file, facts) = self.open(name, &path)?;
-        let candidate = match self.lock.get(&path, &facts).cloned() {
-            Some(entry) => {
-                let granted = self.granted(&path, &facts);
-                let Entry { manifest, sha256, .. } = entry;
-                Candidate { manifest, path, sha256, remembered: true, granted, facts, file }
-            }
-            None => self.inspect(name, path, file, facts)?,
-        };
+        let candidate = self.known(name)?;
         let plugin = Rc::new(self.load(name, candidate, entries)?);
         self.loaded.insert(name.to_owned(), Rc::clone(&plugin));
         Ok(plugin)
+    }
+
+    /// A file as it is remembered, or else as it is found now.
+    fn known(&self, name: &str) -> Result<Candidate, Trouble> {
+        let path = self.find(name)?;
+        let (file, facts) = self.open(name, &path)?;
+        match self.lock.get(&path, &facts).filter(|entry| entry.fits()).cloned() {
+            Some(entry) => {
+                let granted = self.granted(&path, &facts);
+                let Entry { manifest, sha256, .. } = entry;
+                Ok(Candidate { manifest, path, sha256, remembered: true, granted, facts, file })
+            }
+            None => self.inspect(name, path, file, facts),
+        }
+    }
+
+    /// Starts a plugin in a process of its own, which ends with what this gives: each launch has a new one.
+    ///
+    /// # Errors
+    /// As [`Plugins::get`]; the process cannot be made or confined.
+    pub fn get_hosted(&self, name: &str) -> Result<Plugin, Trouble> {
+        let Candidate { manifest, path, sha256, remembered, granted, file, .. } = self.known(name)?;
+        let start = Start { plugin: name, file: &file, layout_known: remembered, reference: &manifest.reference };
+        let library = Guest::start(&start).map_err(|trouble| trouble.row("file", path.display().to_string()))?;
+        let library = Box::new(library);
+        Ok(Plugin { manifest, path, sha256, granted, host: Hosting::Process, library })
+    }
+
+    /// Checks a plugin as [`Plugins::get`] does, but opens it in a process of its own, and remembers that it passed. That
+    /// counts for grants; a launch that runs it in this process checks its layout here.
+    ///
+    /// # Errors
+    /// As [`Plugins::get_hosted`].
+    pub fn verify_hosted(&mut self, name: &str) -> Result<(), Trouble> {
+        self.forget(name);
+        let candidate = self.candidate(name)?;
+        let plugin = self.get_hosted(name)?;
+        if plugin.sha256 != candidate.sha256 {
+            return Err(Trouble::new(Kind::Plugin, "its file was changed while it was checked").of(name));
+        }
+        let Candidate { manifest, path, sha256, facts, .. } = candidate;
+        let (file, seam) = (identity(&facts), String::new());
+        self.lock.put(&path, Entry { file, sha256, manifest, seam, granted: Vec::new() });
+        Ok(())
+    }
+
+    /// Whether a plugin was checked in a process of its own and never in this one: then nothing but a policy that says
+    /// so has it run here.
+    pub(crate) fn is_stranger(&self, name: &str) -> bool {
+        let Ok(path) = self.find(name) else { return false };
+        let Ok((_, facts)) = self.open(name, &path) else { return false };
+        self.lock.get(&path, &facts).is_some_and(|entry| !entry.fits())
     }
 
     /// What a file was granted, if it needs a grant at all.
@@ -174,13 +221,17 @@ impl Plugins {
                 .of(name)
                 .row("help", "only build, drop and seal can be granted; on the host a plugin needs no grant"));
         }
-        let plugin = self.get(name)?;
+        let path = self.find(name)?;
+        let (_, facts) = self.open(name, &path)?;
+        if self.lock.get(&path, &facts).is_none() {
+            self.get(name)?;
+        }
         if !self.lock.is_kept() {
             return Err(Trouble::new(Kind::Plugin, "there is no place to remember a grant in")
                 .of(name)
                 .row("help", "set HOME, or XDG_STATE_HOME, to an absolute path"));
         }
-        self.lock.grant(&plugin.path, stages);
+        self.lock.grant(&path, stages);
         self.loaded.remove(name);
         Ok(())
     }
@@ -275,7 +326,7 @@ impl Plugins {
             let error = LoadError::OtherMajor(manifest.seam, SEAM_VERSION.to_owned());
             return Err(refuse(error.to_string()).row("help", remedy(&error)));
         }
-        let remembered = self.lock.get(&path, &facts).is_some();
+        let remembered = self.lock.get(&path, &facts).is_some_and(Entry::fits);
         let granted = self.granted(&path, &facts);
         Ok(Candidate { manifest, sha256: sha256(&bytes), remembered, granted, path, facts, file })
     }
@@ -296,7 +347,7 @@ impl Plugins {
             self.lock.put(&path, Entry { file, sha256: sha256.clone(), manifest, seam, granted: Vec::new() });
         }
         let granted = self.granted(&path, &facts);
-        Ok(Plugin { manifest, path, sha256, granted, library })
+        Ok(Plugin { manifest, path, sha256, granted, host: Hosting::Launcher, library })
     }
 }
 

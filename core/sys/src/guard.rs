@@ -120,6 +120,36 @@ impl DeadlineGuard {
     }
 }
 
+/// The timer of the deadline that lives, one above its id; 0 where there is none.
+static TIMER: AtomicUsize = AtomicUsize::new(0);
+
+/// Runs something that has a time limit of its own: the deadline that lives stands still meanwhile.
+///
+/// timer_gettime(2), timer_settime(2).
+pub fn paused<T>(run: impl FnOnce() -> T) -> T {
+    let timer: libc::timer_t = match TIMER.load(Ordering::SeqCst) {
+        0 => return run(),
+        number => std::ptr::without_provenance_mut(number - 1),
+    };
+    let still = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let stop = libc::itimerspec { it_interval: still, it_value: still };
+    let mut left = stop;
+    // SAFETY: the timer is the living deadline's, and both structs live during the call; upheld by `TIMER`, which is cleared with it; else another timer is set.
+    let stopped = unsafe { libc::timer_settime(timer, 0, &raw const stop, &raw mut left) };
+    let result = run();
+    if stopped == 0 {
+        // SAFETY: as above: nothing in between ended the deadline, which `run` does not have; upheld by its owner, who is waiting for us; else another timer is set.
+        unsafe { libc::timer_settime(timer, 0, &raw const left, std::ptr::null_mut()) };
+    }
+    result
+}
+
+/// Forgets the guards that a copy of this process has from the one that it is a copy of.
+pub fn forget() {
+    DEADLINE.disarm();
+    EXIT.disarm();
+}
+
 fn arm_alarm(after: Duration) -> Result<DeadlineGuard> {
     let action = SigAction::new(SigHandler::Handler(on_alarm), SaFlags::SA_RESTART, nix::sys::signal::SigSet::all());
     // SAFETY: the handler only touches atomics, write and _exit; upheld by `Last::speak`; else it could interrupt malloc and call it.
@@ -148,12 +178,14 @@ fn arm_alarm(after: Duration) -> Result<DeadlineGuard> {
     // SAFETY: the timer is the one made above and `spec` lives during the call; upheld by this frame; else another timer is set.
     let ret = unsafe { libc::timer_settime(timer, 0, &raw const spec, std::ptr::null_mut()) };
     Errno::result(ret).or_call(|| format!("timer_settime({after:?})"))?;
+    TIMER.store(timer.addr().wrapping_add(1), Ordering::SeqCst);
     Ok(guard)
 }
 
 impl Drop for DeadlineGuard {
     fn drop(&mut self) {
         DEADLINE.disarm();
+        TIMER.store(0, Ordering::SeqCst);
         // The first timer of a process has the id 0, so a null one can be real; deleting one that was
         // never made gives EINVAL, which is as good.
         // SAFETY: nobody uses the timer again; upheld by this being the drop of its only owner; else another's timer is stopped.

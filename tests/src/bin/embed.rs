@@ -10,6 +10,9 @@ fn main() {
     };
     let mut palisade = Palisade::open(Places { bundled_dirs: vec![plugins.into()], ..Places::default() }).unwrap();
     let policy = palisade.policy(policy).unwrap();
+    if what == "again" {
+        return again(&mut palisade, &policy, command);
+    }
     let plan = palisade.plan(&policy, Workload::command(command).with_environment()).unwrap_or_else(|e| panic!("{e}"));
     let before = state();
     let _other = (what == "threads").then(|| std::thread::spawn(|| std::thread::sleep(Duration::from_secs(60))));
@@ -31,6 +34,18 @@ fn main() {
         }
         Err(failed) => println!("{failed}"),
     }
+    tell(&before);
+}
+
+/// A plan that fails, and then a launch in the same process in which the plugin behaves.
+fn again(palisade: &mut Palisade, policy: &palisade_runtime::Policy, command: &[String]) {
+    let before = state();
+    let failed = palisade.plan(policy, Workload::command(command));
+    failed.err().iter().for_each(|trouble| println!("{trouble}"));
+    tell(&before);
+    let tame = policy.clone().set("saboteur.at=nowhere");
+    let plan = palisade.plan(&tame, Workload::command(command).with_environment()).unwrap_or_else(|e| panic!("{e}"));
+    println!("{:?}", plan.launch(Options::default()).unwrap().wait().unwrap().workload.ended);
     tell(&before);
 }
 

@@ -6,7 +6,7 @@ use crate::{ask, out};
 use palisade_runtime::model::plan::Demand;
 use palisade_runtime::model::report::{FileReport, PluginReport};
 use palisade_runtime::model::stage::{Place, Stage};
-use palisade_runtime::{Detail, Plan, Planned, Trouble, Workload};
+use palisade_runtime::{Detail, Hosting, Plan, Planned, Trouble, Workload};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -114,6 +114,9 @@ fn text(plan: &Plan, details: &[Vec<Detail>]) -> String {
     show::line(&mut text, format_args!("policy   {}", plan.policy));
     for file in &plan.files {
         show::line(&mut text, format_args!("  file   {}  sha256:{}", file.name, &file.sha256));
+    }
+    for plugin in plan.plugins.iter().filter(|plugin| plugin.host == Hosting::Process.word()) {
+        show::line(&mut text, format_args!("hosted   {}, in a process of its own", plugin.name));
     }
     let words = command(plan);
     let command = if words.is_empty() { "the one that the policy names".to_owned() } else { words.join(" ") };

@@ -149,7 +149,7 @@ fn verify(args: &PluginVerify) -> Result<Said, Trouble> {
         Some(name) => vec![name.clone()],
         None => names(&mut palisade)?,
     };
-    let mut all: Vec<Listed> = names.into_iter().map(|name| check(&mut palisade, name)).collect();
+    let mut all: Vec<Listed> = names.into_iter().map(|name| check(&mut palisade, name, args.hosted)).collect();
     let decides = args.revoke || !args.grant.is_empty();
     if let Some(name) = args.name.as_ref().filter(|_| decides && all.iter().all(|one| one.error.is_none())) {
         palisade.plugins().grant(name, &args.grant)?;
@@ -181,10 +181,11 @@ fn verify(args: &PluginVerify) -> Result<Said, Trouble> {
 }
 
 /// Everything that a first use checks.
-fn check(palisade: &mut Palisade, name: String) -> Listed {
+fn check(palisade: &mut Palisade, name: String, hosted: bool) -> Listed {
     let plugins = palisade.plugins();
     plugins.forget(&name);
-    let found = plugins.get(&name).and_then(|_loaded| plugins.candidate(&name));
+    let passed = if hosted { plugins.verify_hosted(&name) } else { plugins.get(&name).map(drop) };
+    let found = passed.and_then(|()| plugins.candidate(&name));
     Listed::new(name, found)
 }
 

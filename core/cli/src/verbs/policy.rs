@@ -7,8 +7,9 @@ use palisade_runtime::model::diag::{Origin, Sources};
 use palisade_runtime::model::exit::ExitCode;
 use palisade_runtime::model::layer::{Dotted, Fragment};
 use palisade_runtime::model::resolve::Resolved;
-use palisade_runtime::{Kind, Palisade, Plan, Policy, Trouble, Workload};
+use palisade_runtime::{Hosting, Kind, Palisade, Plan, Policy, Trouble, Workload};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 pub(super) fn policy(verb: PolicyVerb) -> Result<Said, Trouble> {
     match verb {
@@ -126,6 +127,8 @@ struct Whole<'a> {
     /// Base first.
     files: Vec<&'a str>,
     sections: Vec<Section<'a>>,
+    /// Where plugins run, as far as the policy says.
+    hosts: BTreeMap<&'a str, Hosting>,
     tests: usize,
 }
 
@@ -158,6 +161,7 @@ impl<'a> Whole<'a> {
             description: resolved.description.as_deref(),
             files: resolved.chain.iter().map(|id| sources.name(*id)).collect(),
             sections,
+            hosts: resolved.hosts.iter().map(|(name, place)| (name.as_str(), place.value)).collect(),
             tests: resolved.tests.len(),
         }
     }
@@ -171,6 +175,10 @@ impl<'a> Whole<'a> {
             for layer in &section.layers {
                 layer.write(&mut text, section.name);
             }
+        }
+        if !self.hosts.is_empty() {
+            let hosts: Vec<String> = self.hosts.iter().map(|(name, place)| format!("{name:?}: {place:?}")).collect();
+            show::line(&mut text, format_args!("\n// where plugins run\nhosts: {{ {} }},", hosts.join(", ")));
         }
         show::line(&mut text, format_args!("\n// {} tests", self.tests));
         text

@@ -3,6 +3,7 @@
 //! The core reads this much itself. What a plugin's section says is the plugin's business: it is
 //! kept as text, with its place.
 
+mod hosts;
 mod test;
 
 use std::fmt;
@@ -16,13 +17,14 @@ use crate::layer::{At, Dotted, Fragment, parse_text};
 use crate::lex::{self, Kind};
 use crate::vars::Vars;
 
+pub use hosts::Hosting;
 pub use test::{Act, Cap, Endpoint, Test};
 
 /// The version of the policy format that is read here.
 pub const POLICY_VERSION: u32 = 1;
 
 /// The heads of dotted paths that are not plugins.
-pub const RESERVED: [&str; 2] = ["process", "tests"];
+pub const RESERVED: [&str; 3] = ["process", "tests", "hosts"];
 
 /// A part of a policy file, as it stands there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +56,8 @@ pub struct Policy {
     pub process: Option<Section>,
     /// The plugins' sections in the order in which they were written.
     pub plugins: Vec<(At<String>, Section)>,
+    /// Where plugins run, in the order in which it was written.
+    pub hosts: Vec<(At<String>, At<Hosting>)>,
     /// The list of tests, as text; its variables are not known yet.
     pub tests: Option<Section>,
     /// What later layers may not touch, as dotted paths that begin with a plugin or `process`.
@@ -76,6 +80,8 @@ struct Outer<'a> {
     process: Option<&'a RawValue>,
     #[serde(borrow, default)]
     plugins: Plugins<'a>,
+    #[serde(default)]
+    hosts: hosts::Hosts,
     #[serde(borrow, default)]
     tests: Option<&'a RawValue>,
     #[serde(default)]
@@ -139,6 +145,7 @@ pub fn parse_policy(sources: &Sources, id: SourceId) -> Result<Policy, Diagnosti
         extends: outer.extends,
         process,
         plugins,
+        hosts: outer.hosts.checked()?,
         tests: outer.tests.map(|raw| reader.section(raw)),
         locked: dotted(outer.locked)?,
         replace: dotted(outer.replace)?,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::ResolvedPlugin;
+use super::hosts::Hosts;
 use crate::diag::{Diagnostic, Origin, SourceId, Sources, suggest};
 use crate::layer::{At, Dotted, Fragment, locked, parse_text};
 use crate::policy::{Policy, RESERVED, Test};
@@ -36,6 +37,7 @@ impl Unit {
 pub(super) struct House {
     pub(super) process: Unit,
     pub(super) plugins: BTreeMap<String, Unit>,
+    pub(super) hosts: Hosts,
     pub(super) tests: Vec<At<Test>>,
     tests_lock: Option<Dotted>,
 }
@@ -92,6 +94,7 @@ impl House {
                 self.untouched(policy, &name)?;
             }
         }
+        self.hosts.add(policy)?;
         self.add_tests(policy, vars)?;
         self.lock_whole(policy);
         Ok(())
@@ -169,6 +172,9 @@ impl House {
     }
 
     fn remove(&mut self, head: &str, dotted: &Dotted) -> Result<(), Diagnostic> {
+        if head == RESERVED[2] {
+            return self.hosts.clear(dotted);
+        }
         let lock = match head {
             "process" => self.process.any_lock(),
             "tests" => self.tests_lock.as_ref(),
@@ -260,6 +266,7 @@ impl House {
             let lock = match head {
                 "process" => &mut self.process.lock,
                 "tests" => &mut self.tests_lock,
+                "hosts" => continue,
                 _ => &mut self.plugins.entry(head.to_owned()).or_default().lock,
             };
             lock.get_or_insert_with(|| dotted.clone());
@@ -269,11 +276,15 @@ impl House {
     pub(super) fn set(&mut self, sources: &mut Sources, argument: &str) -> Result<(), Diagnostic> {
         let setting = parse_set(sources, argument)?;
         let head = setting.head.as_str();
-        let used: Vec<&str> = std::iter::once("process").chain(self.plugins.keys().map(String::as_str)).collect();
+        let used: Vec<&str> =
+            [RESERVED[0], RESERVED[2]].into_iter().chain(self.plugins.keys().map(String::as_str)).collect();
         if !used.contains(&head) {
             let help = suggest(head, &used);
             let message = format!("`--set` names `{head}`, which this policy does not use");
             return Err(Diagnostic::new(message).at(setting.origin).help(help));
+        }
+        if head == RESERVED[2] {
+            return self.hosts.set(&setting);
         }
         let unit = match head {
             "process" => &mut self.process,
@@ -296,6 +307,7 @@ fn own_section(policy: &Policy, head: &str) -> Option<Origin> {
     match head {
         "process" => policy.process.as_ref().map(|section| section.origin),
         "tests" => policy.tests.as_ref().map(|section| section.origin),
+        "hosts" => policy.hosts.first().and_then(|(name, _)| name.origin),
         _ => {
             let (_, section) = policy.plugins.iter().find(|(name, _)| name.value == head)?;
             Some(section.origin)

@@ -1,5 +1,6 @@
 //! From a policy and the command line to the layers of every section.
 
+mod hosts;
 mod house;
 mod walk;
 
@@ -7,7 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::diag::{Diagnostic, Origin, SourceId, Sources};
 use crate::layer::{At, Fragment, merge_layers};
-use crate::policy::Test;
+use crate::policy::{Hosting, Test};
 use crate::process::Process;
 use crate::vars::Vars;
 use house::House;
@@ -47,6 +48,8 @@ pub struct Resolved {
     pub process_layers: Vec<Fragment>,
     /// The plugins that the policy uses.
     pub plugins: BTreeMap<String, ResolvedPlugin>,
+    /// Where plugins run; one that is not named runs in the launcher.
+    pub hosts: BTreeMap<String, At<Hosting>>,
     /// The tests of all policies in the chain.
     pub tests: Vec<At<Test>>,
     /// The sources of all policies, base first; the one that was asked for is the last.
@@ -92,6 +95,7 @@ pub fn resolve(sources: &mut Sources, request: Request<'_>, lookup: &mut Lookup<
         description: description.map(|text| text.value),
         process,
         process_layers: house.process.layers,
+        hosts: house.hosts.finish(house.plugins.keys())?,
         plugins: house.plugins.into_iter().map(|(name, unit)| (name.clone(), unit.finish(name))).collect(),
         tests: house.tests,
         chain: chain.into_iter().map(|(id, _)| id).collect(),
@@ -218,5 +222,64 @@ mod tests {
             Ok(Found { name: name.to_owned(), text: format!("(version: 1, extends: [\"{next}\"])") })
         });
         assert!(said.unwrap_err().message.contains("more than 32 deep"));
+    }
+
+    fn hosts(policies: &[(&str, &str)], sets: &[&str]) -> Result<Vec<(String, Hosting)>, String> {
+        Ok(run(policies, sets)?.hosts.into_iter().map(|(name, place)| (name, place.value)).collect())
+    }
+
+    const BASE: &str = r#"(version: 1, plugins: {"p": (), "my-q": ()}, hosts: {"p": Process})"#;
+
+    #[test]
+    fn places_of_plugins_merge_one_by_one() {
+        let process = |name: &str| (name.to_owned(), Hosting::Process);
+        let launcher = |name: &str| (name.to_owned(), Hosting::Launcher);
+        assert_eq!(hosts(&[("base", BASE)], &[]).unwrap(), [process("p")]);
+        assert_eq!(hosts(&[("base", BASE)], &["hosts.my-q=Process"]).unwrap(), [process("my-q"), process("p")]);
+        for (top, wanted) in [
+            (r#"hosts: {"my-q": Process}"#, vec![process("my-q"), process("p")]),
+            (r#"hosts: {"p": Launcher}"#, vec![launcher("p")]),
+            (r#"drop: ["hosts.p"]"#, vec![]),
+            (r#"drop: ["hosts"]"#, vec![]),
+            (r#"hosts: {"my-q": Process}, replace: ["hosts"]"#, vec![process("my-q")]),
+            (r#"locked: ["hosts"], hosts: {"my-q": Process}"#, vec![process("my-q"), process("p")]),
+        ] {
+            let top = format!(r#"(version: 1, extends: ["base"], {top})"#);
+            assert_eq!(hosts(&[("top", &top), ("base", BASE)], &[]).unwrap(), wanted, "{top}");
+        }
+    }
+
+    #[test]
+    fn a_locked_place_stays() {
+        for lock in ["hosts", "hosts.p"] {
+            let base = BASE.replace("version: 1", &format!(r#"version: 1, locked: ["{lock}"]"#));
+            for top in [r#"hosts: {"p": Launcher}"#, r#"drop: ["hosts.p"]"#, r#"drop: ["hosts"]"#] {
+                let top = format!(r#"(version: 1, extends: ["base"], {top})"#);
+                let said = hosts(&[("top", &top), ("base", &base)], &[]).unwrap_err();
+                assert!(said.contains("is locked"), "{lock}: {said}");
+            }
+            let said = hosts(&[("base", &base)], &["hosts.p=Launcher"]).unwrap_err();
+            assert!(said.contains("`hosts.p` is locked"), "{said}");
+        }
+        let base = BASE.replace("version: 1", r#"version: 1, locked: ["hosts.p"]"#);
+        hosts(&[("base", &base)], &["hosts.my-q=Process"]).unwrap();
+    }
+
+    #[test]
+    fn a_place_that_is_none_and_a_plugin_that_is_not_used_are_refused() {
+        for (text, set, said) in [
+            (r#"(version: 1, plugins: {"p": ()}, hosts: {"q": Process})"#, "", "base:1:42"),
+            (r#"(version: 1, plugins: {"p": ()}, hosts: {"p": Proces})"#, "", "Process"),
+            (r#"(version: 1, plugins: {"p": ()}, hosts: {"p": Process, "p": Launcher})"#, "", "twice"),
+            (r#"(version: 1, plugins: {"hosts": ()})"#, "", "cannot be the name of a plugin"),
+            (BASE, "hosts.z=Process", "does not use"),
+            (BASE, "hosts.p=Elsewhere", "cannot run in `Elsewhere`"),
+            (BASE, "hosts={}", "sets no plugin's place"),
+            (BASE, "hosts.p.x=Process", "sets no plugin's place"),
+        ] {
+            let sets: Vec<&str> = Some(set).into_iter().filter(|set| !set.is_empty()).collect();
+            let said_at = hosts(&[("base", text)], &sets).unwrap_err();
+            assert!(said_at.contains(said), "{text} {set}: {said_at}");
+        }
     }
 }

@@ -1,0 +1,19 @@
+//! A plugin in a process of its own: the launcher forks a helper, which confines itself before it opens the plugin's
+//! file, and is asked over a channel. What it answers is checked as coming from somebody hostile.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `helper` | the launcher's side: starting, asking, ending |
+//! | `inside` | the helper's side: confinement, and the answers |
+//! | `talk` | what both say to each other |
+//! | `check` | what of an answer is taken |
+//! | `guest` | the plugin and its isolator, as the rest of palisade sees them |
+
+mod check;
+mod guest;
+mod helper;
+mod inside;
+mod talk;
+
+pub(crate) use guest::Guest;
+pub(crate) use helper::Start;
