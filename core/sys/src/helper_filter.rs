@@ -86,6 +86,8 @@ const CALLS: &[(c_long, Rule)] = &[
     (libc::SYS_getegid, Rule::Any),
     (libc::SYS_uname, Rule::Any),
     (libc::SYS_sched_getaffinity, Rule::Any),
+    // Its own limits, and nobody else's; it cannot raise them.
+    (libc::SYS_prlimit64, Rule::Among(0, &[0])),
     (libc::SYS_sched_yield, Rule::Any),
     (libc::SYS_tgkill, Rule::Own),
     (libc::SYS_rt_sigaction, Rule::Any),
@@ -191,7 +193,8 @@ mod tests {
             (libc::SYS_execve, [0, 0, 0], refused),
             (libc::SYS_prctl, [0, 0, 0], refused),
             (libc::SYS_ptrace, [0, 0, 0], refused),
-            (libc::SYS_prlimit64, [0, 0, 0], refused),
+            (libc::SYS_prlimit64, [0, 0, 0], RET_ALLOW),
+            (libc::SYS_prlimit64, [own, 0, 0], refused),
         ] {
             assert_eq!(run(AUDIT_ARCH, number, arguments), answer, "{number} {arguments:?}");
         }

@@ -39,9 +39,11 @@ fn main() {
 
 /// A plan that fails, and then a launch in the same process in which the plugin behaves.
 fn again(palisade: &mut Palisade, policy: &palisade_runtime::Policy, command: &[String]) {
-    let before = state();
     let failed = palisade.plan(policy, Workload::command(command));
     failed.err().iter().for_each(|trouble| println!("{trouble}"));
+    // What the first one opened for good, such as directories, is open now.
+    let before = state();
+    drop(palisade.plan(policy, Workload::command(command)));
     tell(&before);
     let tame = policy.clone().set("saboteur.at=nowhere");
     let plan = palisade.plan(&tame, Workload::command(command).with_environment()).unwrap_or_else(|e| panic!("{e}"));
