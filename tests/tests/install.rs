@@ -650,6 +650,14 @@ fn a_directory_that_others_can_write_takes_no_plugin() {
             world.nothing();
         }
         set_mode(&world.dir(), 0o755);
+        // Nor where the pin would not be believed.
+        let state = world.lock().parent().unwrap().to_owned();
+        let mode = std::fs::metadata(&state).unwrap().permissions().mode() & 0o7777;
+        set_mode(&state, 0o777);
+        world.install(&good(), &[]).code(119).says("can be written by others");
+        assert!(!world.installed().exists());
+        set_mode(&state, mode);
+        world.nothing();
         world.install(&good(), &["--grant", "build"]).code(0);
         world.runs_inside();
     }

@@ -129,6 +129,8 @@ impl Plugins {
         let done = write_whole(&dir, &fresh, &offer.bytes).and_then(|file| {
             self.lock.pin(path, before.iter().chain([pin]).cloned().collect());
             self.lock.save()?;
+            let unkept = |why| std::io::Error::other(format!("its pin would not count: {why}"));
+            self.lock.keeps(path).map_err(unkept)?;
             std::fs::rename(at(&fresh), at(Path::new(&file_name(name))))?;
             Ok(file)
         });
@@ -201,7 +203,8 @@ impl Plugins {
         if self.is_own(&path) && is_there {
             return refuse("it came with palisade", &path, "it goes with palisade; a policy need not name it");
         }
-        if !pinned && !(is_there && self.installs.as_deref() == Some(&dir)) {
+        let goes = pinned || is_there && self.installs.as_deref() == Some(&dir);
+        if !goes {
             let found = if is_there { path } else { self.find(name)? };
             if self.is_own(&found) {
                 return refuse("it came with palisade", &found, "it goes with palisade; a policy need not name it");

@@ -156,6 +156,15 @@ impl Lock {
         Ok(())
     }
 
+    /// Says whether what was saved counts for whoever reads it: a lock that others could have written does not.
+    pub(crate) fn keeps(&self, file: &Path) -> Result<(), String> {
+        let Some(path) = &self.path else { return Err("there is no place for it".to_owned()) };
+        open_trusted(path, &self.owners).map_err(|error| error.to_string())?;
+        let now = read(path, &self.content.host, &self.owners);
+        let there = file.to_str().is_some_and(|file| now.pins.contains_key(file));
+        if there { Ok(()) } else { Err(format!("{} does not hold it", path.display())) }
+    }
+
     pub(crate) fn release(&mut self) {
         self.held = None;
     }

@@ -143,7 +143,7 @@ impl Plugins {
         let candidate = match self.lock.get(&path, &facts).cloned() {
             Some(entry) => {
                 let pin = self.pin(name, &path, &facts, &entry.sha256)?;
-                self.judged(entry.manifest, path, entry.sha256, pin, (file, facts))
+                self.judged((entry.manifest, entry.sha256), path, pin, (file, facts))
             }
             None => self.inspect(name, path, file, facts)?,
         };
@@ -169,9 +169,8 @@ impl Plugins {
     /// A file that nothing speaks against, with what the user said of it.
     fn judged(
         &self,
-        manifest: Manifest,
+        (manifest, sha256): (Manifest, String),
         path: PathBuf,
-        sha256: String,
         pin: Option<Pin>,
         (file, facts): (OwnedFd, FileFacts),
     ) -> Candidate {
@@ -307,7 +306,7 @@ impl Plugins {
             return Err(refuse(format!("its file is named for `{name}`, its manifest says `{}`", manifest.name))
                 .row("help", format!("rename the file to {}", file_name(&manifest.name))));
         }
-        Ok(self.judged(manifest, path, sha256, pin, (file, facts)))
+        Ok(self.judged((manifest, sha256), path, pin, (file, facts)))
     }
 
     fn load(&mut self, candidate: Candidate, entries: &Entries) -> Result<Plugin, Trouble> {
