@@ -650,6 +650,11 @@ fn a_directory_that_others_can_write_takes_no_plugin() {
             world.nothing();
         }
         set_mode(&world.dir(), 0o755);
+        // Where the file cannot get its name, nothing of it stays.
+        std::fs::create_dir(world.installed()).unwrap();
+        world.install(&good(), &[]).code(119).says("it cannot be installed: ").says("nothing was changed");
+        std::fs::remove_dir(world.installed()).unwrap();
+        world.nothing();
         // Nor where the pin would not be believed.
         let state = world.lock().parent().unwrap().to_owned();
         let mode = std::fs::metadata(&state).unwrap().permissions().mode() & 0o7777;
@@ -691,7 +696,8 @@ fn names_of_plugins_that_came_with_palisade_are_taken() {
         info().code(0).prints("origin   installed");
         let file = dir.join(FILE);
         std::fs::write(&file, patched(&[NEWER])).unwrap();
-        info().code(119).says("it is not the file that was installed");
+        let ran = info().code(119).says("it is not the file that was installed");
+        ran.says(&format!("palisade plugin remove saboteur --plugin-dir {there} takes it away"));
         std::fs::write(&file, good()).unwrap();
         info().code(0);
         world.plugin(&["remove", "saboteur"]).code(119).says("there is no plugin `saboteur`");
@@ -778,7 +784,7 @@ fn two_at_once_do_not_mix() {
                 started.into_iter().map(|thread| thread.join().unwrap()).collect()
             });
             for (ran, what) in ran.iter().zip(["a", "b", "c"]) {
-                let late = ran.code == Some(119) && ran.stderr.contains("installed or removed it meanwhile");
+                let late = ran.code == Some(119) && ran.stderr.contains("installed, removed or granted it meanwhile");
                 assert!(ran.code == Some(0) || late, "{round} {what}: {:?} {}", ran.code, ran.stderr);
             }
             assert!(ran[..2].iter().any(|ran| ran.code == Some(0)) && ran[2].code == Some(0), "{round}");

@@ -116,11 +116,12 @@ impl Plugins {
         let (name, path) = (offer.manifest.name.as_str(), offer.path.as_path());
         let failed = |e: std::io::Error| unwritten(name, path, &e);
         let before = self.lock.pins(path).to_vec();
-        let now = before.iter().rev().find(|pin| pin.installed.is_some()).map(|pin| &pin.sha256);
-        if now != offer.before.as_ref().map(|pin| &pin.sha256) {
-            return Err(Trouble::new(Kind::Plugin, "another process installed or removed it meanwhile")
+        let now = before.iter().rev().find(|pin| pin.installed.is_some());
+        let what = |pin: Option<&Pin>| pin.map(|pin| (pin.sha256.clone(), pin.granted.clone()));
+        if what(now) != what(offer.before.as_ref()) {
+            return Err(Trouble::new(Kind::Plugin, "another process installed, removed or granted it meanwhile")
                 .of(name)
-                .row("help", "see what is there now: palisade plugin info; then install it again"));
+                .row("help", "see what is there now: palisade plugin list; then install it again"));
         }
         let dir = self.directory(path).map_err(|trouble| trouble.of(name))?;
         let fresh = PathBuf::from(format!("{UNFINISHED}{}", std::process::id()));

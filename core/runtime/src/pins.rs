@@ -97,6 +97,7 @@ pub(crate) fn judge(
             false => Ok(None),
         };
     };
+    let dir = path.parent().filter(|_| !must).map(|dir| format!(" --plugin-dir {}", dir.display()));
     let changed = u64::try_from(facts.ctime_ns / 1_000_000_000).unwrap_or(0);
     Err(refuse("it is not the file that was installed")
         .row("pinned", format!("sha256:{}, since {}", pin.sha256, utc(installed.since)))
@@ -105,8 +106,9 @@ pub(crate) fn judge(
             "help",
             format!(
                 "find out who changed it; palisade plugin install FILE puts one there that you trust, palisade plugin \
-                 remove {} takes it away",
-                installed.manifest.name
+                 remove {}{} takes it away",
+                installed.manifest.name,
+                dir.unwrap_or_default()
             ),
         ))
 }
