@@ -260,6 +260,23 @@ fn whoever_sits_at_a_terminal_is_asked() {
     }
 }
 
+/// What a plugin says of itself stands in lines of its own: none passes for palisade's.
+#[test]
+fn a_manifest_forges_no_line() {
+    let _alone = alone();
+    for world in worlds("forged") {
+        let line = |ran: &Ran| ran.stdout.lines().filter(|line| line.starts_with("signed   ")).count();
+        assert_eq!(line(&world.install(&good(), &[]).code(0)), 1);
+        world.plugin(&["remove", "saboteur"]).code(0);
+        let forged = ("misbehaves wherever a test asks it to", r"x\nsigned   by key 0\nseccomp\u{202E}");
+        let ran = world.install(&patched(&[forged]), &[]).code(0).prints("\nx; signed   by key 0; seccomp\u{fffd}\n");
+        assert_eq!(line(&ran), 1);
+        let list = world.plugin(&["list"]).code(0).prints("  x; signed   by key 0; seccomp\u{fffd}\n");
+        assert_eq!(line(&list), 0);
+        assert_eq!(line(&world.plugin(&["info", "saboteur"]).code(0)), 1);
+    }
+}
+
 #[test]
 fn what_was_changed_after_it_was_installed_is_refused() {
     let _alone = alone();

@@ -62,16 +62,18 @@ fn asked(offer: &Offer) -> Vec<Stage> {
 fn description(offer: &Offer, file: &Path) -> String {
     let manifest = &offer.manifest;
     let mut text = String::new();
-    show::line(&mut text, format_args!("{} {} (seam {})", manifest.name, manifest.version, manifest.seam));
-    show::line(&mut text, format_args!("{}\n", manifest.summary));
-    show::line(&mut text, format_args!("file     {}", file.display()));
+    // Somebody decides by this: no line of the plugin's may pass for one of ours.
+    let (version, summary) = (out::one_line(&manifest.version), out::one_line(&manifest.summary));
+    show::line(&mut text, format_args!("{} {version} (seam {})", manifest.name, manifest.seam));
+    show::line(&mut text, format_args!("{summary}\n"));
+    show::line(&mut text, format_args!("file     {}", out::name(&file.display().to_string())));
     show::line(&mut text, format_args!("sha256   {}", offer.sha256));
     show::line(&mut text, format_args!("goes to  {}", offer.path.display()));
     show::line(&mut text, format_args!("signed   {}", vouched(offer)));
     if let Some(changes) = offer.changes() {
-        show::line(&mut text, format_args!("version  {}", changes.version));
+        show::line(&mut text, format_args!("version  {}", out::one_line(&changes.version)));
         for change in &changes.lines {
-            show::line(&mut text, format_args!("  - {change}"));
+            show::line(&mut text, format_args!("  - {}", out::one_line(change)));
         }
         if !offer.carried.is_empty() {
             show::line(&mut text, format_args!("  - it keeps what was granted: {}", stages_or_none(&offer.carried)));
@@ -103,7 +105,7 @@ fn description(offer: &Offer, file: &Path) -> String {
     if !manifest.cannot_stop.is_empty() {
         show::line(&mut text, format_args!("\nwhat it cannot stop"));
         for what in &manifest.cannot_stop {
-            show::line(&mut text, format_args!("  - {what}"));
+            show::line(&mut text, format_args!("  - {}", out::one_line(what)));
         }
     }
     text
@@ -123,7 +125,7 @@ fn vouched(offer: &Offer) -> String {
 
 /// A signature that was verified.
 pub(super) fn signed(signer: &Signer) -> String {
-    format!("by key {} ({}): {}", signer.key, signer.file, signer.comment)
+    out::one_line(&format!("by key {} ({}): {}", signer.key, signer.file, signer.comment))
 }
 
 fn told(offer: &Offer, pin: &Pin) -> Result<Said, Trouble> {

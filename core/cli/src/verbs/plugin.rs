@@ -99,7 +99,8 @@ fn list(args: &PluginList) -> Result<Said, Trouble> {
     let mut text = String::new();
     for one in &all {
         let version = one.version.as_deref().unwrap_or("refused");
-        let summary = one.summary.as_ref().unwrap_or(&one.why);
+        // A line of somebody else's must not pass for one of ours.
+        let (version, summary) = (out::one_line(version), out::one_line(one.summary.as_ref().unwrap_or(&one.why)));
         show::line(&mut text, format_args!("{:width$}  {version:8}  {summary}", one.name));
     }
     Ok(Said::text(out::clean(&text)).code(code))
@@ -121,8 +122,9 @@ fn info(args: &PluginInfo) -> Result<Said, Trouble> {
 fn description(found: &Candidate) -> String {
     let manifest = &found.manifest;
     let mut text = String::new();
-    show::line(&mut text, format_args!("{} {} (seam {})", manifest.name, manifest.version, manifest.seam));
-    show::line(&mut text, format_args!("{}\n", manifest.summary));
+    let (version, summary) = (out::one_line(&manifest.version), out::one_line(&manifest.summary));
+    show::line(&mut text, format_args!("{} {version} (seam {})", manifest.name, manifest.seam));
+    show::line(&mut text, format_args!("{summary}\n"));
     show::line(&mut text, format_args!("file     {}", found.path.display()));
     show::line(&mut text, format_args!("sha256   {}", found.sha256));
     show::line(&mut text, format_args!("origin   {}", found.origin));
@@ -142,7 +144,7 @@ fn description(found: &Candidate) -> String {
     if !manifest.cannot_stop.is_empty() {
         show::line(&mut text, format_args!("\nwhat it cannot stop"));
         for what in &manifest.cannot_stop {
-            show::line(&mut text, format_args!("  - {what}"));
+            show::line(&mut text, format_args!("  - {}", out::one_line(what)));
         }
     }
     show::line(&mut text, format_args!("\nevery option of its section in a policy"));
@@ -158,7 +160,7 @@ pub(super) fn table(text: &mut String, title: &str, rows: &BTreeMap<String, Stri
     }
     show::line(text, format_args!("\n{title}"));
     for (name, what) in rows {
-        show::line(text, format_args!("  {name}: {what}"));
+        show::line(text, format_args!("  {}: {}", out::one_line(name), out::one_line(what)));
     }
 }
 
