@@ -18,8 +18,10 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long another palisade may write the lock. Writing takes a moment; a launch does not hang on it.
+/// How long a launch waits for another palisade that writes the lock: what it would write only makes the next faster.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long an installation waits for another one, which may have a slow disk.
+const MORE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is remembered of one plugin file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -150,7 +152,7 @@ impl Lock {
     /// There is no place for the lock, or another process keeps it for too long.
     pub(crate) fn hold(&mut self) -> std::io::Result<()> {
         let path = self.path.clone().ok_or(std::io::ErrorKind::NotFound)?;
-        self.held = Some(hold(&path)?);
+        self.held = Some(hold(&path, MORE_PATIENCE)?);
         let now = read(&path, &self.content.host, &self.owners);
         self.content = self.onto(now);
         Ok(())
@@ -195,7 +197,7 @@ impl Lock {
         let changed = !self.checked.is_empty() || !self.decided.is_empty();
         let (true, Some(path)) = (changed, &self.path) else { return Ok(()) };
         // Between reading and renaming nobody else may write, or what was pinned there would be lost.
-        let _ours = if self.held.is_none() { Some(hold(path)?) } else { None };
+        let _ours = if self.held.is_none() { Some(hold(path, PATIENCE)?) } else { None };
         let content = self.onto(read(path, &self.content.host, &self.owners));
         // A name of our own, then a rename: a reader sees the old lock or the new one, never half of it.
         let fresh = path.with_extension(format!("lock.{}", std::process::id()));
@@ -240,7 +242,7 @@ fn apply(pins: &mut BTreeMap<String, Vec<Pin>>, path: &str, decision: &Decision)
 }
 
 /// Locks the directory, which leaves no file behind. Others cannot open it, so nobody else can keep it.
-fn hold(path: &Path) -> std::io::Result<File> {
+fn hold(path: &Path, patience: Duration) -> std::io::Result<File> {
     let parent = path.parent().ok_or(std::io::ErrorKind::NotFound)?;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
     let dir = File::open(parent)?;
@@ -250,7 +252,7 @@ fn hold(path: &Path) -> std::io::Result<File> {
             Ok(()) => return Ok(dir),
             // Some network file systems lock no directory. There two that write at once can lose what one wrote.
             Err(TryLockError::Error(_)) => return Ok(dir),
-            Err(TryLockError::WouldBlock) if begun.elapsed() < PATIENCE => {
+            Err(TryLockError::WouldBlock) if begun.elapsed() < patience => {
                 std::thread::sleep(Duration::from_millis(5));
             }
             Err(TryLockError::WouldBlock) => {
