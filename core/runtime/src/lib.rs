@@ -31,6 +31,7 @@
 //! | `palisade` | the front door |
 //! | `facts`, `places`, `policies` | the host; where things are looked for; finding policies |
 //! | `plugins`, `elf`, `lock`, `library` | finding, trusting and loading plugins |
+//! | `offer`, `install`, `pins`, `keys` | installing plugins, what holds for those installed, who vouches for them |
 //! | `entries` | calling plugins on the host, guarded |
 //! | `plan`, `step` | from a resolved policy to ordered steps; running one |
 //! | `ready` | ready-made steps of plugins |
@@ -50,12 +51,16 @@ mod error;
 mod explain;
 mod facts;
 mod init;
+mod install;
+mod keys;
 mod launch;
 mod library;
 mod lock;
 mod message;
 mod names;
+mod offer;
 mod palisade;
+mod pins;
 mod places;
 mod plan;
 mod plugins;
@@ -75,9 +80,11 @@ pub use error::{Kind, Trouble};
 pub use facts::{Facts, KERNEL_FEATURES, KERNEL_FLOOR};
 pub use launch::{Failed, Observer, Options};
 pub use names::Named;
+pub use offer::{Notes, Offer, Request, Vouched};
 pub use palisade::{Finding, Palisade, Support};
 pub use palisade_abi::{Attempt, Change, Changed, Severity};
 pub use palisade_model as model;
+pub use pins::{Installed, Origin, Pin, Signer, utc};
 pub use places::Places;
 pub use plan::{CORE, Detail, Plan, Planned};
 pub use plugins::{Candidate, Plugin, Plugins};

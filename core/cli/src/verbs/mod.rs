@@ -5,6 +5,7 @@ mod claims;
 mod denied;
 mod doctor;
 mod gc;
+mod install;
 mod pages;
 mod plan;
 mod plugin;
