@@ -1,10 +1,12 @@
 //! What can be said on the command line.
 
+mod check;
 mod policy;
 
 use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueHint};
 use palisade_runtime::model::stage::Stage;
 use palisade_runtime::model::units::Time;
+pub(crate) use check::PluginCheck;
 pub(crate) use policy::{PolicyCheck, PolicyList, PolicyShow, PolicyTest, PolicyVerb};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -182,6 +184,7 @@ pub(crate) enum PluginVerb {
     List(PluginList),
     Info(PluginInfo),
     Verify(PluginVerify),
+    Check(PluginCheck),
 }
 
 /// List the plugins that can be found

@@ -71,6 +71,7 @@ mod terminal;
 mod tree;
 mod workload;
 
+pub use elf::inspect;
 pub use error::{Kind, Trouble};
 pub use facts::{Facts, KERNEL_FEATURES, KERNEL_FLOOR};
 pub use launch::{Failed, Observer, Options};
@@ -79,7 +80,7 @@ pub use palisade::{Finding, Palisade, Support};
 pub use palisade_abi::{Attempt, Change, Changed, Severity};
 pub use palisade_model as model;
 pub use places::Places;
-pub use plan::{CORE, Detail, Plan, Planned};
+pub use plan::{CORE, Detail, Plan, Planned, read_envelope};
 pub use plugins::{Candidate, Plugin, Plugins};
 pub use policies::{Listed, Policy, SHIPPED};
 pub use running::Running;

@@ -14,6 +14,7 @@ pub(super) fn plugin(verb: PluginVerb) -> Result<Said, Trouble> {
         PluginVerb::List(args) => list(&args),
         PluginVerb::Info(args) => info(&args),
         PluginVerb::Verify(args) => verify(&args),
+        PluginVerb::Check(args) => super::check::check(args),
     }
 }
 
