@@ -10,11 +10,13 @@
 //! | `section` | a section in pieces, and mistakes in it |
 //! | `state` | what a process is to the kernel |
 //! | `cage` | a process for each check |
-//! | `bench`, `inject` | namespaces to try steps in; making a kernel call fail |
+//! | `bench`, `actor` | namespaces to try steps in; a process whose system calls can be made to fail |
 //! | `report` | what came of it |
 
 #![forbid(unsafe_code)]
 
+mod actor;
+mod bench;
 mod cage;
 mod checks;
 mod report;

@@ -1,13 +1,28 @@
 //! What a process is to the kernel, as texts that can be compared.
 
-use palisade_sys::procfs::{Proc, ProcPid};
 use palisade_sys::process;
+use palisade_sys::procfs::{Proc, ProcPid};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Lines of /proc/PID/status that only change where somebody changes them.
 const LINES: [&str; 17] = [
-    "Umask", "Uid", "Gid", "Groups", "SigBlk", "SigIgn", "SigCgt", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb",
-    "NoNewPrivs", "Seccomp", "Seccomp_filters", "Speculation_Store_Bypass", "CoreDumping",
+    "Umask",
+    "Uid",
+    "Gid",
+    "Groups",
+    "SigBlk",
+    "SigIgn",
+    "SigCgt",
+    "CapInh",
+    "CapPrm",
+    "CapEff",
+    "CapBnd",
+    "CapAmb",
+    "NoNewPrivs",
+    "Seccomp",
+    "Seccomp_filters",
+    "Speculation_Store_Bypass",
+    "CoreDumping",
 ];
 
 /// Files of /proc/PID, read whole.

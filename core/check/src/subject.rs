@@ -38,6 +38,12 @@ impl Kit {
         Ok(Subject { loaded, name: self.manifest.name.clone() })
     }
 
+    /// The content, open from its beginning.
+    pub(crate) fn reopened(&self) -> Result<OwnedFd, String> {
+        let file = std::fs::File::open(palisade_sys::fd::proc_fd_path(&self.image));
+        file.map(OwnedFd::from).map_err(|error| error.to_string())
+    }
+
     /// What a launch would tell it.
     pub(crate) fn host(&self) -> Result<Host, Error> {
         let facts = Facts::read().map_err(|trouble| Error::host(trouble.message))?;

@@ -3,10 +3,10 @@
 mod check;
 mod policy;
 
+pub(crate) use check::PluginCheck;
 use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueHint};
 use palisade_runtime::model::stage::Stage;
 use palisade_runtime::model::units::Time;
-pub(crate) use check::PluginCheck;
 pub(crate) use policy::{PolicyCheck, PolicyList, PolicyShow, PolicyTest, PolicyVerb};
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -12,7 +12,8 @@ const MUTATIONS: usize = 200;
 
 pub(crate) fn configuration(kit: &Kit) -> Outcome {
     loaded(kit, |subject, host, marks| {
-        let mut all = Trial { kit, subject, host, marks, outcome: Outcome::default(), answered: 0, refused: 0, placeless: 0 };
+        let mut all =
+            Trial { kit, subject, host, marks, outcome: Outcome::default(), answered: 0, refused: 0, placeless: 0 };
         all.layers();
         all.mistakes();
         all.mutations();

@@ -1,7 +1,7 @@
 //! What can be read without running, and whether the library fits what was read.
 
-use crate::checks::{LIMIT, told};
 use crate::cage::apart;
+use crate::checks::{LIMIT, told};
 use crate::report::Outcome;
 use crate::subject::Kit;
 use palisade_abi::manifest::Manifest;
@@ -64,7 +64,8 @@ fn tables(outcome: &mut Outcome, manifest: &Manifest) {
     for version in kernel {
         let first = version.split(';').next().unwrap_or_default().trim();
         if first.is_empty() || !first.split('.').all(|part| part.parse::<u32>().is_ok()) {
-            outcome.saw(format!("`kernel` has {version:?} where the first Linux that has it belongs, such as \"5.13\""));
+            outcome
+                .saw(format!("`kernel` has {version:?} where the first Linux that has it belongs, such as \"5.13\""));
         }
     }
     for what in manifest.cannot_stop.iter().filter(|what| what.trim().is_empty() || !is_a_line(what)) {

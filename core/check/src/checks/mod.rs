@@ -1,11 +1,14 @@
 //! The checks, one file for those that belong together.
 
 pub(crate) mod configuration;
+pub(crate) mod faults;
 pub(crate) mod file;
+pub(crate) mod launch;
 pub(crate) mod panics;
 pub(crate) mod pure;
 pub(crate) mod study;
 pub(crate) mod time;
+pub(crate) mod undo;
 
 use crate::cage::{Came, Marks, apart};
 use crate::report::Outcome;
@@ -90,6 +93,21 @@ pub const CHECKS: &[Check] = &[
         "`configure` and `plan` take at most 50 ms",
         "look at fewer files while planning; what takes long belongs into `apply`",
     ),
+    check(
+        "undo",
+        "steps on the host are undone without a trace, also twice and after an `apply` that failed",
+        "remember in the step what was done, undo that, and take what is gone already for undone",
+    ),
+    check(
+        "faults",
+        "a system call that fails in an entry ends in an error, or does not matter",
+        "pass the error of that call on with `?`; where it does not matter let `verify` prove that",
+    ),
+    check(
+        "launch",
+        "a program is launched under the section, and each step is enforced",
+        "mend the step that is named; `palisade run --report - -v` with the same section shows more",
+    ),
 ];
 
 /// A check in a process of its own.
@@ -104,6 +122,9 @@ pub(crate) const OF_THE_LIBRARY: &[(&str, Made)] = &[
     (THREADS, pure::threads),
     ("panics", panics::panics),
     ("time", time::time),
+    ("undo", undo::undo),
+    ("faults", faults::faults),
+    ("launch", launch::launch),
 ];
 
 /// How long a check may take.

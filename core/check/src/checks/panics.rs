@@ -67,9 +67,10 @@ impl Trial<'_> {
             }
         }
         let mut more = known;
-        more.extend([("of_tomorrow", "yes"), ("", ""), ("explain", "yes"), ("workload_uid", "x")].map(|(name, value)| {
-            (name.to_owned(), value.to_owned())
-        }));
+        more.extend(
+            [("of_tomorrow", "yes"), ("", ""), ("explain", "yes"), ("workload_uid", "x")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned())),
+        );
         self.entries("with facts that nobody knows", &Host::new(more));
     }
 
@@ -106,9 +107,13 @@ impl Trial<'_> {
         self.marks.at("`watch` before a launch");
         drop(isolator.watch());
         for number in [-1, 0, 1_000_000] {
-            self.calls(&format!("`ready` of descriptor {number}"), || isolator.ready(number).into_result().map_err(failed));
+            self.calls(&format!("`ready` of descriptor {number}"), || {
+                isolator.ready(number).into_result().map_err(failed)
+            });
         }
-        for act in [RawFacts::new(), facts(&[("kind", ""), ("nonsense", "\u{0}")]), facts(&[("call", "openat"), ("path", "")])] {
+        for act in
+            [RawFacts::new(), facts(&[("kind", ""), ("nonsense", "\u{0}")]), facts(&[("call", "openat"), ("path", "")])]
+        {
             self.calls("`explain` of an act that is none", || isolator.explain(act).into_result().map_err(failed));
         }
         self.calls("`acts` before a launch", || isolator.acts().into_result().map_err(failed));
@@ -133,8 +138,7 @@ impl Trial<'_> {
 }
 
 /// The facts of the host and of a launch.
-const NAMES: [&str; 8] =
-    ["uid", "gid", "capabilities", "kernel_major", "kernel_minor", "machine", "run_id", "plugins"];
+const NAMES: [&str; 8] = ["uid", "gid", "capabilities", "kernel_major", "kernel_minor", "machine", "run_id", "plugins"];
 
 fn facts(rows: &[(&str, &str)]) -> RawFacts {
     rows.iter().map(|(name, value)| Tuple2(RString::from(*name), RString::from(*value))).collect()

@@ -42,7 +42,9 @@ pub(crate) fn reference(kit: &Kit, own: Option<&str>) -> (Outcome, Result<Study,
     });
     match came {
         Came::Said(both) => both,
-        Came::Failed(how) => (Outcome::failed(how), Err("the plugin fails before it has a plan: see `reference`".into())),
+        Came::Failed(how) => {
+            (Outcome::failed(how), Err("the plugin fails before it has a plan: see `reference`".into()))
+        }
     }
 }
 
