@@ -39,7 +39,7 @@ impl Marks {
     }
 }
 
-/// Does something in a process of its own, within a time.
+/// Does something in a process of its own, which may be silent for so long.
 pub(crate) fn apart<T: Serialize + DeserializeOwned>(limit: Duration, work: impl FnOnce(&Marks) -> T) -> Came<T> {
     match within(limit, work) {
         Ok(came) => came,
@@ -58,7 +58,7 @@ fn within<T: Serialize + DeserializeOwned>(
         process::exit_now(code);
     };
     drop(write);
-    let (said, ended) = listen(&read, &pidfd, Instant::now() + limit)?;
+    let (said, ended) = listen(&read, &pidfd, limit)?;
     // Also what the plugin started and left; whoever is in this group is none of the caller's.
     process::kill(-pid, libc_kill()).ok();
     process::pidfd_send_signal(&pidfd, libc_kill()).ok();
@@ -117,9 +117,10 @@ fn alone() -> palisade_sys::Result<()> {
     Ok(())
 }
 
-/// Reads until the process has ended, or the time is over; gives what it said, and whether it ended.
-fn listen(read: &OwnedFd, pidfd: &OwnedFd, until: Instant) -> palisade_sys::Result<(Vec<u8>, bool)> {
+/// Reads until the process has ended, or was silent for too long; gives what it said, and whether it ended.
+fn listen(read: &OwnedFd, pidfd: &OwnedFd, limit: Duration) -> palisade_sys::Result<(Vec<u8>, bool)> {
     let mut said = Vec::new();
+    let mut until = Instant::now() + limit;
     loop {
         let mut items = [PollItem::read(read.as_fd()), PollItem::read(pidfd.as_fd())];
         let left = until.saturating_duration_since(Instant::now());
@@ -129,6 +130,7 @@ fn listen(read: &OwnedFd, pidfd: &OwnedFd, until: Instant) -> palisade_sys::Resu
         let [pipe, process] = items;
         if pipe.readable {
             said.extend(fd::read_some(read, 65536)?);
+            until = Instant::now() + limit;
         } else if process.readable {
             return Ok((said, true));
         } else if pipe.hup {

@@ -35,7 +35,7 @@ use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// What is to be checked.
 pub struct Request<'a> {
@@ -129,7 +129,18 @@ impl Run<'_> {
     fn library(&mut self, manifest: Manifest, image: OwnedFd) -> Option<String> {
         let path = self.request.path.clone();
         let (section, steps) = (String::new(), Vec::new());
-        let mut kit = Kit { image, path, manifest, seed: self.request.seed, section, steps, obstacle: None };
+        let begun = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_micros();
+        let mut kit = Kit {
+            image,
+            path,
+            manifest,
+            seed: self.request.seed,
+            begun,
+            section,
+            steps,
+            obstacle: None,
+            refused: None,
+        };
         let seam = self.make("layout", || checks::file::layout(&kit));
         let Some(seam) = seam else {
             self.others("the library cannot be loaded: see `layout`");
@@ -148,11 +159,17 @@ impl Run<'_> {
             }
         }
         for (id, check) in checks::OF_THE_LIBRARY {
-            if self.wants(id) || *id == checks::THREADS {
+            if self.wants(id) || [checks::THREADS, "stages"].contains(id) {
                 self.make(id, || (check(&kit), ()));
             }
-            let left = self.came.get(checks::THREADS).is_some_and(|(outcome, _)| !outcome.seen.is_empty());
-            kit.obstacle = left.then(|| format!("a process with threads cannot be copied: see `{}`", checks::THREADS));
+            let failed = self.came.get(id).is_some_and(|(outcome, _)| !outcome.seen.is_empty());
+            match *id {
+                checks::THREADS if failed => {
+                    kit.obstacle = Some("a process with threads cannot be copied: see `threads`".to_owned());
+                }
+                "stages" if failed => kit.refused = Some("palisade refuses the plan: see `stages`".to_owned()),
+                _ => {}
+            }
         }
         Some(kit.section)
     }

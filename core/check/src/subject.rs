@@ -20,12 +20,16 @@ pub(crate) struct Kit {
     pub(crate) path: std::path::PathBuf,
     pub(crate) manifest: Manifest,
     pub(crate) seed: u64,
+    /// When the kit began, in microseconds.
+    pub(crate) begun: u128,
     /// The section that stands for all: the reference, or as much of it as this host can do, or the caller's.
     pub(crate) section: String,
     /// The steps that it gives.
     pub(crate) steps: Vec<StepInfo>,
     /// What an earlier check found that makes another one impossible.
     pub(crate) obstacle: Option<String>,
+    /// The same for a launch alone.
+    pub(crate) refused: Option<String>,
 }
 
 /// Where a section begins in the policy that there is none of: no origin is inside of it by chance.
@@ -65,9 +69,10 @@ impl Kit {
         others.chain([self.manifest.name.as_str()]).collect()
     }
 
-    /// A name that nothing else on this host has.
+    /// A name that nothing else on this host has, of the form that a launch gives: what is left under it after all is
+    /// found by `palisade gc`.
     pub(crate) fn run_id(&self) -> String {
-        format!("check-{}-{:x}", palisade_sys::process::getpid(), self.seed)
+        format!("{}-{:x}-1", palisade_sys::process::getpid(), self.begun)
     }
 }
 

@@ -3,8 +3,8 @@
 use crate::actor::{Actor, Entry, Fault, Reply, Role, of_a_step};
 use crate::bench::{self, Dummy};
 use crate::cage::{Marks, apart};
-use crate::checks::said;
 use crate::checks::undo::is_on_the_host;
+use crate::checks::{LIMIT, said};
 use crate::report::Outcome;
 use crate::state::{State, descriptors};
 use crate::subject::{Kit, Lent, Subject, line};
@@ -20,8 +20,6 @@ use std::time::{Duration, Instant};
 
 /// How long all of it may take; after that no more calls are tried, and it says so.
 const BUDGET: Duration = Duration::from_secs(8);
-/// A plugin that is still not through then hangs.
-const LIMIT: Duration = Duration::from_secs(20);
 /// How often a call of one kind is made to fail in one entry.
 const TIMES: usize = 3;
 /// With what, one after the other: EPERM, ENOSYS, EIO.

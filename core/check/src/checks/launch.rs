@@ -13,14 +13,14 @@ use std::time::Duration;
 /// Sections for plugins that others come after; see there.
 const COMPANIONS: &str = include_str!("../../companions.ron");
 
-/// How long both launches may take.
+/// How long a launch may take.
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// What is launched: something that ends at once, and something that lives for some milliseconds.
 const COMMANDS: [&[&str]; 2] = [&["/bin/true"], &["/bin/sleep", "0.05"]];
 
 pub(crate) fn launch(kit: &Kit) -> Outcome {
-    if let Some(why) = &kit.obstacle {
+    if let Some(why) = kit.obstacle.as_ref().or(kit.refused.as_ref()) {
         return Outcome::untried(why);
     }
     let policy = match policy(kit) {

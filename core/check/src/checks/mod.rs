@@ -127,8 +127,8 @@ pub(crate) const OF_THE_LIBRARY: &[(&str, Made)] = &[
     ("launch", launch::launch),
 ];
 
-/// How long a check may take.
-pub(crate) const LIMIT: Duration = Duration::from_secs(10);
+/// How long an entry may take; after that it hangs.
+pub(crate) const LIMIT: Duration = Duration::from_secs(5);
 
 /// Makes a check in a process of its own that has loaded the plugin.
 pub(crate) fn loaded(kit: &Kit, work: impl FnOnce(&Subject, &Host, &Marks) -> Outcome) -> Outcome {

@@ -71,7 +71,11 @@ fn judged(subject: &Subject, host: &Host, reference: &str) -> (Outcome, Result<S
     }
     let (study, left) = part(subject, host, reference);
     let mut outcome = Outcome::untried(format!("this host cannot do all of the reference: {why}"));
-    let Some(study) = study else { return (outcome, Err(why)) };
+    let Some(study) = study else {
+        // What is in the way of every field stands with the last of them.
+        let last = left.into_iter().next_back().map(|(_, why)| why).filter(|last| *last != why);
+        return (outcome, Err(last.map_or(why.clone(), |last| format!("{why}; without that: {last}"))));
+    };
     let names: Vec<&str> = left.iter().map(|(name, _)| name.as_str()).collect();
     outcome.note(format!("what follows uses the reference without `{}`", names.join("`, `")));
     for (name, why) in left {
