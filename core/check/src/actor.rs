@@ -10,6 +10,8 @@ use palisade_sys::notify::{Answer, Question, Received, answer, receive};
 use palisade_sys::process::{self, Cloned, Ended, Target};
 use palisade_sys::{inject, signal};
 use serde::{Deserialize, Serialize};
+use std::cell::Cell;
+use std::fmt;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -46,6 +48,25 @@ pub(crate) enum Reply {
     Hung,
 }
 
+impl Reply {
+    /// Whether it is neither success nor an error.
+    pub(crate) fn is_bad(&self) -> bool {
+        matches!(self, Self::Panic(_) | Self::Hung | Self::Ended(_))
+    }
+}
+
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Good => f.write_str("all went well"),
+            Self::Error(text) if text.trim().is_empty() => f.write_str("an error without words"),
+            Self::Error(text) | Self::Panic(text) => f.write_str(text),
+            Self::Ended(how) => write!(f, "it ends the process ({how})"),
+            Self::Hung => f.write_str("it hangs"),
+        }
+    }
+}
+
 /// A call that is made to fail: which one of an entry, and with what.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fault {
@@ -60,13 +81,21 @@ pub(crate) struct Actor {
     pidfd: OwnedFd,
     channel: Channel,
     listener: Option<OwnedFd>,
+    /// Whether it did not come back from a call, or ended in one.
+    lost: Cell<bool>,
+}
+
+/// The plugin, and what it is told.
+#[derive(Clone, Copy)]
+pub(crate) struct Cast<'a> {
+    pub(crate) kit: &'a Kit,
+    pub(crate) subject: &'a Subject,
+    pub(crate) host: &'a Host,
 }
 
 /// What the process acts with.
 pub(crate) struct Role<'a> {
-    pub(crate) kit: &'a Kit,
-    pub(crate) subject: &'a Subject,
-    pub(crate) host: &'a Host,
+    pub(crate) cast: Cast<'a>,
     pub(crate) steps: &'a mut Vec<RawStep>,
 }
 
@@ -86,7 +115,7 @@ impl Actor {
             process::exit_now(i32::from(played.is_none()));
         };
         drop(there);
-        Ok(Self { pid, pidfd, channel: here, listener: None })
+        Ok(Self { pid, pidfd, channel: here, listener: None, lost: Cell::new(false) })
     }
 
     /// Has its calls asked about from now on.
@@ -105,6 +134,19 @@ impl Actor {
 
     /// Has an entry called, with this pid as that of the workload; gives the system calls that it made.
     pub(crate) fn call(&self, entry: Entry, lent: Option<i32>, fault: Option<Fault>) -> (Reply, Vec<i32>) {
+        let (reply, calls) = self.called(entry, lent, fault);
+        if matches!(reply, Reply::Hung | Reply::Ended(_)) {
+            self.lost.set(true);
+        }
+        (reply, calls)
+    }
+
+    /// Whether nothing can be asked of it any more.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost.get()
+    }
+
+    fn called(&self, entry: Entry, lent: Option<i32>, fault: Option<Fault>) -> (Reply, Vec<i32>) {
         let mut calls = Vec::new();
         let order = serde_json::to_vec(&(entry, lent)).unwrap_or_default();
         if self.channel.send(&order).is_err() {
@@ -189,9 +231,9 @@ fn play(channel: &Channel, role: Role<'_>) -> Option<()> {
         let mut lent = Lent { pid: lent };
         let came = match entry {
             Entry::Plan => {
-                let made = role.subject.configure(&[&role.kit.section], role.host);
+                let made = role.cast.subject.configure(&[&role.cast.kit.section], role.cast.host);
                 made.and_then(|isolator| {
-                    let steps = plan(&isolator, role.host)?;
+                    let steps = plan(&isolator, role.cast.host)?;
                     planned = Some((isolator, steps));
                     Ok(())
                 })

@@ -85,7 +85,9 @@ const PLACES: [&str; 4] = ["/sys/fs/cgroup", "/run", "/dev/shm", "/var/tmp"];
 pub(crate) fn names(run_id: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     below(Path::new("/tmp"), 6, &mut |path| {
-        names.insert(path.display().to_string());
+        let length = path.symlink_metadata().ok().filter(|facts| facts.is_file()).map(|facts| facts.len());
+        let length = length.map(|length| format!(" of {length} bytes")).unwrap_or_default();
+        names.insert(format!("{}{length}", path.display()));
     });
     for place in PLACES {
         below(Path::new(place), 5, &mut |path| {

@@ -71,6 +71,13 @@ impl State {
         self
     }
 
+    /// With lines of another kind.
+    pub(crate) fn with(mut self, name: &str, lines: impl IntoIterator<Item = String>) -> Self {
+        let lines: Vec<String> = lines.into_iter().collect();
+        self.0.insert(name.to_owned(), lines.join("\n"));
+        self
+    }
+
     /// What is other in `later`, each in one line.
     pub(crate) fn changes(&self, later: &Self) -> Vec<String> {
         let names: BTreeSet<&String> = self.0.keys().chain(later.0.keys()).collect();

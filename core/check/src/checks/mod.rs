@@ -6,6 +6,7 @@ pub(crate) mod file;
 pub(crate) mod launch;
 pub(crate) mod panics;
 pub(crate) mod pure;
+pub(crate) mod scene;
 pub(crate) mod study;
 pub(crate) mod time;
 pub(crate) mod undo;

@@ -11,7 +11,7 @@ use palisade_sys::fd;
 pub(crate) fn pure(kit: &Kit) -> Outcome {
     loaded(kit, |subject, host, marks| {
         let mut outcome = Outcome::default();
-        let open = own_descriptors();
+        let mut open = own_descriptors();
         let mut before = State::own();
         let mut unchanged = |outcome: &mut Outcome, entry: &str| {
             let now = State::own();
@@ -32,6 +32,7 @@ pub(crate) fn pure(kit: &Kit) -> Outcome {
         for what in left(&open, &own_descriptors()) {
             outcome.saw(format!("`probe`: {what}"));
         }
+        open = own_descriptors();
         marks.at("`configure`");
         let isolator = subject.configure(&[&kit.section], host);
         unchanged(&mut outcome, "configure");
