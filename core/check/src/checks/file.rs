@@ -52,9 +52,8 @@ fn is_a_line(text: &str) -> bool {
 
 fn tables(outcome: &mut Outcome, manifest: &Manifest) {
     let kernel: Vec<&String> = manifest.kernel.values().collect();
-    let tables: [(&str, &BTreeMap<String, String>); 3] =
-        [("after", &manifest.after), ("privileges", &manifest.privileges), ("kernel", &manifest.kernel)];
-    for (field, rows) in tables {
+    let tables: [&BTreeMap<String, String>; 3] = [&manifest.after, &manifest.privileges, &manifest.kernel];
+    for (field, rows) in "after privileges kernel".split(' ').zip(tables) {
         for (name, why) in rows {
             if [name, why].into_iter().any(|text| text.trim().is_empty() || !is_a_line(text)) {
                 outcome.saw(format!("`{field}` has a row that is not a line of text each: {name:?}: {why:?}"));
