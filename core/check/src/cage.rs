@@ -1,7 +1,8 @@
 //! A process for each thing that a plugin is asked to do: it may crash, hang, or end its process, and is told of.
 
-use palisade_runtime::Trouble;
+use palisade_runtime::{Kind, Trouble};
 use palisade_sys::event::{PollItem, poll};
+use palisade_sys::limits::{Resource, set_rlimit};
 use palisade_sys::process::{self, Cloned, Ended, Target};
 use palisade_sys::procfs::Proc;
 use palisade_sys::{fd, signal};
@@ -110,6 +111,10 @@ fn inside<T: Serialize>(write: OwnedFd, work: impl FnOnce(&Marks) -> T) -> i32 {
 fn alone() -> palisade_sys::Result<()> {
     process::set_pdeathsig(libc_kill())?;
     process::setsid()?;
+    // A plugin that crashes leaves no file behind.
+    if let Some(core) = Resource::from_name("core") {
+        set_rlimit(core, 0, 0)?;
+    }
     let null = fd::open_path("/dev/null", fd::O_RDWR)?;
     for number in 0..3 {
         fd::dup_to(&null, number)?;
@@ -142,9 +147,30 @@ fn listen(read: &OwnedFd, pidfd: &OwnedFd, limit: Duration) -> palisade_sys::Res
     }
 }
 
-/// Makes this process the one that orphans come to, so that nothing which a plugin starts outlives the kit.
-pub(crate) fn adopt() -> Result<(), Trouble> {
-    process::set_child_subreaper(true).map_err(|e| Trouble::call("orphans of the plugin could not be adopted", &e))
+/// Has orphans come to this process while it lives, so that nothing which a plugin starts outlives the kit.
+#[derive(Debug)]
+pub(crate) struct Adopting {
+    before: bool,
+}
+
+impl Adopting {
+    pub(crate) fn begin() -> Result<Self, Trouble> {
+        let failed = |e: palisade_sys::Error| Trouble::call("orphans of the plugin could not be adopted", &e);
+        // A copy of a process that has others would wait for their locks.
+        if process::thread_count().map_err(failed)? != 1 {
+            return Err(Trouble::new(Kind::Usage, "a plugin is checked by a process with one thread only"));
+        }
+        let before = process::is_child_subreaper().map_err(failed)?;
+        process::set_child_subreaper(true).map_err(failed)?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for Adopting {
+    fn drop(&mut self) {
+        sweep();
+        process::set_child_subreaper(self.before).ok();
+    }
 }
 
 /// Ends what came to this process; gives how many that were.

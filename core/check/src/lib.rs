@@ -73,7 +73,7 @@ pub fn check(request: Request<'_>) -> Result<Report, Trouble> {
         Trouble::new(Kind::Plugin, format!("{} cannot be read: {error}", request.path.display()))
             .row("help", "name the library that `cargo build` made, such as target/debug/libNAME.so")
     })?;
-    cage::adopt()?;
+    let _adopting = cage::Adopting::begin()?;
     let mut run = Run { request, came: BTreeMap::new() };
     let found = run.file(&bytes);
     let (plugin, section) = match found {
