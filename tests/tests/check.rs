@@ -64,6 +64,7 @@ const FLAWS: &[(&str, &str, &str)] = &[
     ("undo", "undo", "a second `undo` of `leaves a mark on the host` fails: there is no mark any more"),
     ("faults", "faults", "chdir fails with"),
     ("faults-silent", "faults", "it answers that all went well, and it did not: cwd"),
+    ("faults-left", "faults", "of 0 bytes is left"),
     ("faults-hang", "faults", "it hangs"),
     ("launch", "launch", "it cannot be done after all"),
 ];
@@ -199,6 +200,7 @@ fn what_is_said_is_for_people_too() {
         .prints("seed 7");
     check(&["--only", "wrods"]).code(2).says("there is no check `wrods`").says("did you mean `words`?");
     Run::palisade(["plugin", "check", "/nonexistent.so"]).ran().code(119).says("cannot be read");
+    Run::palisade(["plugin", "check", "/dev/zero"]).ran().code(119).says("it is no file");
 }
 
 /// The same seed makes the same mistakes.

@@ -8,7 +8,7 @@ use palisade_sys::procfs::Proc;
 use palisade_sys::{fd, signal};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::Write as _;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,6 +21,34 @@ pub(crate) enum Came<T> {
     Said(T),
     /// It did not come to that.
     Failed(String),
+}
+
+/// Who wants to know how far it is.
+pub(crate) struct Progress {
+    told: RefCell<Box<dyn FnMut(&'static str)>>,
+    now: Cell<&'static str>,
+}
+
+impl std::fmt::Debug for Progress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Progress").field(&self.now.get()).finish()
+    }
+}
+
+impl Progress {
+    pub(crate) fn new(told: Box<dyn FnMut(&'static str)>) -> Self {
+        Self { told: RefCell::new(told), now: Cell::new("") }
+    }
+
+    /// What is done from now on.
+    pub(crate) fn at(&self, what: &'static str) {
+        self.now.set(what);
+        self.tick();
+    }
+
+    fn tick(&self) {
+        (self.told.borrow_mut())(self.now.get());
+    }
 }
 
 /// How a process says where it is, so that who ends it is known.
@@ -41,14 +69,19 @@ impl Marks {
 }
 
 /// Does something in a process of its own, which may be silent for so long.
-pub(crate) fn apart<T: Serialize + DeserializeOwned>(limit: Duration, work: impl FnOnce(&Marks) -> T) -> Came<T> {
-    match within(limit, work) {
+pub(crate) fn apart<T: Serialize + DeserializeOwned>(
+    progress: &Progress,
+    limit: Duration,
+    work: impl FnOnce(&Marks) -> T,
+) -> Came<T> {
+    match within(progress, limit, work) {
         Ok(came) => came,
         Err(error) => Came::Failed(format!("no process could be made for it: {error}")),
     }
 }
 
 fn within<T: Serialize + DeserializeOwned>(
+    progress: &Progress,
     limit: Duration,
     work: impl FnOnce(&Marks) -> T,
 ) -> palisade_sys::Result<Came<T>> {
@@ -59,7 +92,7 @@ fn within<T: Serialize + DeserializeOwned>(
         process::exit_now(code);
     };
     drop(write);
-    let (said, ended) = listen(&read, &pidfd, limit)?;
+    let (said, ended) = listen(&read, &pidfd, limit, progress)?;
     // Also what the plugin started and left; whoever is in this group is none of the caller's.
     process::kill(-pid, libc_kill()).ok();
     process::pidfd_send_signal(&pidfd, libc_kill()).ok();
@@ -122,27 +155,39 @@ fn alone() -> palisade_sys::Result<()> {
     Ok(())
 }
 
+/// How often it is told how far it is.
+const TICK: Duration = Duration::from_millis(200);
+
 /// Reads until the process has ended, or was silent for too long; gives what it said, and whether it ended.
-fn listen(read: &OwnedFd, pidfd: &OwnedFd, limit: Duration) -> palisade_sys::Result<(Vec<u8>, bool)> {
-    let mut said = Vec::new();
+fn listen(
+    read: &OwnedFd,
+    pidfd: &OwnedFd,
+    limit: Duration,
+    progress: &Progress,
+) -> palisade_sys::Result<(Vec<u8>, bool)> {
+    let (mut said, mut open) = (Vec::new(), true);
     let mut until = Instant::now() + limit;
     loop {
-        let mut items = [PollItem::read(read.as_fd()), PollItem::read(pidfd.as_fd())];
+        progress.tick();
+        let mut items = vec![PollItem::read(pidfd.as_fd())];
+        // One that closed its end goes on.
+        items.extend(open.then(|| PollItem::read(read.as_fd())));
         let left = until.saturating_duration_since(Instant::now());
-        if poll(&mut items, Some(left))? == 0 {
-            return Ok((said, false));
+        if poll(&mut items, Some(left.min(TICK)))? == 0 {
+            if left.is_zero() {
+                return Ok((said, false));
+            }
+            continue;
         }
-        let [pipe, process] = items;
-        if pipe.readable {
+        let (readable, over) = items.get(1).map_or((false, true), |pipe| (pipe.readable, pipe.hup));
+        let ended = items.first().is_some_and(|process| process.readable);
+        if readable {
             said.extend(fd::read_some(read, 65536)?);
             until = Instant::now() + limit;
-        } else if process.readable {
+        } else if ended {
             return Ok((said, true));
-        } else if pipe.hup {
-            // It closed its end, and goes on.
-            let mut items = [PollItem::read(pidfd.as_fd())];
-            let left = until.saturating_duration_since(Instant::now());
-            return Ok((said, poll(&mut items, Some(left))? > 0));
+        } else if over {
+            open = false;
         }
     }
 }

@@ -27,6 +27,7 @@ mod subject;
 pub use checks::{CHECKS, Check};
 pub use report::{Checked, REPORT_VERSION, Report, Verdict};
 
+use crate::cage::Progress;
 use crate::report::Outcome;
 use crate::subject::Kit;
 use palisade_abi::manifest::Manifest;
@@ -34,11 +35,12 @@ use palisade_runtime::{Kind, Trouble};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
 /// What is to be checked.
-pub struct Request<'a> {
+pub struct Request {
     /// The plugin's file. Its content is run with the caller's rights.
     pub path: PathBuf,
     /// Only the checks with these ids; all where there are none.
@@ -47,11 +49,11 @@ pub struct Request<'a> {
     pub section: Option<String>,
     /// What the mutations are made from.
     pub seed: u64,
-    /// Told of each check before it begins.
-    pub progress: &'a mut dyn FnMut(&'static str),
+    /// Told now and then which check is made.
+    pub progress: Box<dyn FnMut(&'static str)>,
 }
 
-impl std::fmt::Debug for Request<'_> {
+impl std::fmt::Debug for Request {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Request").field("path", &self.path).finish_non_exhaustive()
     }
@@ -63,18 +65,19 @@ impl std::fmt::Debug for Request<'_> {
 ///
 /// # Errors
 /// The file could not be read, or a check has no such id. What is wrong with the plugin is no error.
-pub fn check(request: Request<'_>) -> Result<Report, Trouble> {
+pub fn check(mut request: Request) -> Result<Report, Trouble> {
     if let Some(id) = request.only.iter().find(|id| !CHECKS.iter().any(|check| check.id == **id)) {
         let known: Vec<&str> = CHECKS.iter().map(|check| check.id).collect();
         return Err(Trouble::new(Kind::Usage, format!("there is no check `{id}`"))
             .row("help", palisade_runtime::model::diag::suggest(id, &known)));
     }
-    let bytes = std::fs::read(&request.path).map_err(|error| {
+    let bytes = read(&request.path).map_err(|error| {
         Trouble::new(Kind::Plugin, format!("{} cannot be read: {error}", request.path.display()))
             .row("help", "name the library that `cargo build` made, such as target/debug/libNAME.so")
     })?;
     let _adopting = cage::Adopting::begin()?;
-    let mut run = Run { request, came: BTreeMap::new() };
+    let told = std::mem::replace(&mut request.progress, Box::new(|_| ()));
+    let mut run = Run { request, progress: Rc::new(Progress::new(told)), came: BTreeMap::new() };
     let found = run.file(&bytes);
     let (plugin, section) = match found {
         Ok((manifest, image)) => (Some(manifest.name.clone()), run.library(manifest, image)),
@@ -89,20 +92,28 @@ pub fn check(request: Request<'_>) -> Result<Report, Trouble> {
     Ok(Report { version: REPORT_VERSION, path, sha256, plugin, uid, seed, section, checks: run.checked() })
 }
 
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::other("it is no file"));
+    }
+    std::fs::read(path)
+}
+
 /// The checks on their way.
-struct Run<'a> {
-    request: Request<'a>,
+struct Run {
+    request: Request,
+    progress: Rc<Progress>,
     came: BTreeMap<&'static str, (Outcome, u64)>,
 }
 
-impl Run<'_> {
+impl Run {
     fn wants(&self, id: &str) -> bool {
         self.request.only.is_empty() || self.request.only.iter().any(|only| only == id)
     }
 
     /// Makes one check, in whatever process it makes itself.
     fn make<T>(&mut self, id: &'static str, check: impl FnOnce() -> (Outcome, T)) -> T {
-        (self.request.progress)(id);
+        self.progress.at(id);
         let begun = Instant::now();
         let (outcome, more) = check();
         cage::sweep();
@@ -131,6 +142,7 @@ impl Run<'_> {
         let (section, steps) = (String::new(), Vec::new());
         let begun = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_micros();
         let mut kit = Kit {
+            progress: Rc::clone(&self.progress),
             image,
             path,
             manifest,

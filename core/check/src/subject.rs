@@ -1,5 +1,6 @@
 //! The plugin as the kit calls it: entry by entry, with what it is told made up here.
 
+use crate::cage::Progress;
 use palisade_abi::abi_stable::std_types::{ROption, RStr, RVec};
 use palisade_abi::host::{LoadError, Loaded, load};
 use palisade_abi::manifest::Manifest;
@@ -11,6 +12,7 @@ use palisade_runtime::model::plan::StepInfo;
 use palisade_runtime::{CORE, Facts, read_envelope};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::rc::Rc;
 
 /// What all checks are about.
 #[derive(Debug)]
@@ -18,6 +20,7 @@ pub(crate) struct Kit {
     /// The file's content, which nobody can change any more.
     pub(crate) image: OwnedFd,
     pub(crate) path: std::path::PathBuf,
+    pub(crate) progress: Rc<Progress>,
     pub(crate) manifest: Manifest,
     pub(crate) seed: u64,
     /// When the kit began, in microseconds.

@@ -23,7 +23,7 @@ pub(crate) fn faults(kit: &Kit) -> Outcome {
     if let Some(why) = &kit.obstacle {
         return Outcome::untried(why);
     }
-    said(apart(LIMIT, |marks| {
+    said(apart(&kit.progress, LIMIT, |marks| {
         if let Err(why) = bench::enter() {
             return Outcome::untried(why);
         }

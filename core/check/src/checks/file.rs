@@ -103,7 +103,7 @@ pub(crate) fn versions(outcome: &mut Outcome, manifest: &Manifest, library: &str
 
 /// Opens the library; gives the seam that it says it is for.
 pub(crate) fn layout(kit: &Kit) -> (Outcome, Option<String>) {
-    told(apart(LIMIT, |marks| {
+    told(apart(&kit.progress, LIMIT, |marks| {
         marks.at("`dlopen`, in a constructor of the library");
         match kit.load() {
             Ok(subject) => (Outcome::default(), Some(subject.seam().to_owned())),

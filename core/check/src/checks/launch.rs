@@ -27,7 +27,7 @@ pub(crate) fn launch(kit: &Kit) -> Outcome {
         Ok(policy) => policy,
         Err(why) => return Outcome::untried(why),
     };
-    said(apart(LIMIT, |marks| {
+    said(apart(&kit.progress, LIMIT, |marks| {
         let mut outcome = Outcome::default();
         for command in COMMANDS {
             marks.at(&format!("a launch of `{}`", command.join(" ")));

@@ -133,7 +133,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(5);
 
 /// Makes a check in a process of its own that has loaded the plugin.
 pub(crate) fn loaded(kit: &Kit, work: impl FnOnce(&Subject, &Host, &Marks) -> Outcome) -> Outcome {
-    said(apart(LIMIT, |marks| {
+    said(apart(&kit.progress, LIMIT, |marks| {
         marks.at("`dlopen`");
         match (kit.load(), kit.host()) {
             (Ok(subject), Ok(host)) => work(&subject, &host, marks),

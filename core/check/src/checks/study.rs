@@ -21,7 +21,7 @@ type LeftOut = Vec<(String, String)>;
 
 /// Plans the reference, or the caller's section; where this host cannot do all of it, as much as it can.
 pub(crate) fn reference(kit: &Kit, own: Option<&str>) -> (Outcome, Result<Study, String>) {
-    let came = apart(LIMIT, |marks| {
+    let came = apart(&kit.progress, LIMIT, |marks| {
         marks.at("`configure` and `plan` of the reference");
         let (subject, host) = match (kit.load(), kit.host()) {
             (Ok(subject), Ok(host)) => (subject, host),

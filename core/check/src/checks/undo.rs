@@ -19,7 +19,7 @@ pub(crate) fn undo(kit: &Kit) -> Outcome {
     if !kit.steps.iter().any(|step| is_on_the_host(step.stage)) {
         return Outcome::not_applicable("the section used has no step on the host");
     }
-    said(apart(LIMIT, |marks| {
+    said(apart(&kit.progress, LIMIT, |marks| {
         if let Err(why) = bench::enter() {
             return Outcome::untried(why);
         }

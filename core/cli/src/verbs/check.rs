@@ -6,7 +6,9 @@ use crate::out;
 use palisade_check::{Checked, Report, Request, Verdict};
 use palisade_runtime::model::exit::ExitCode;
 use palisade_runtime::{Kind, Trouble};
+use std::cell::Cell;
 use std::io::IsTerminal as _;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// What takes longer than this says how far it is.
@@ -17,23 +19,11 @@ pub(super) fn check(args: PluginCheck) -> Result<Said, Trouble> {
         let unread = |error| Trouble::new(Kind::Usage, format!("{} cannot be read: {error}", path.display()));
         std::fs::read_to_string(path).map_err(unread)
     });
-    let (begun, seen) = (Instant::now(), std::io::stderr().is_terminal());
-    let mut told = false;
-    let mut progress = |id: &'static str| {
-        if seen && begun.elapsed() > PATIENCE {
-            told = true;
-            out::stderr(&format!("\r\x1b[Kchecking: {id}"));
-        }
-    };
-    let request = Request {
-        path: args.path,
-        only: args.only,
-        section: section.transpose()?,
-        seed: args.seed,
-        progress: &mut progress,
-    };
-    let report = palisade_check::check(request);
-    if told {
+    let told: Rc<Cell<&'static str>> = Rc::default();
+    let progress = progress(Rc::clone(&told));
+    let (path, only, seed) = (args.path, args.only, args.seed);
+    let report = palisade_check::check(Request { path, only, section: section.transpose()?, seed, progress });
+    if !told.get().is_empty() {
         out::stderr("\r\x1b[K");
     }
     let report = report?;
@@ -46,6 +36,17 @@ pub(super) fn check(args: PluginCheck) -> Result<Said, Trouble> {
         return Ok(Said::json(&report)?.code(code));
     }
     Ok(Said::text(out::clean(&text(&report))).code(code))
+}
+
+/// Shows on a terminal which check is made, and remembers it as `told`.
+fn progress(told: Rc<Cell<&'static str>>) -> Box<dyn FnMut(&'static str)> {
+    let (begun, seen) = (Instant::now(), std::io::stderr().is_terminal());
+    Box::new(move |id| {
+        if seen && begun.elapsed() > PATIENCE && told.get() != id {
+            told.set(id);
+            out::stderr(&format!("\r\x1b[Kchecking: {id}"));
+        }
+    })
 }
 
 fn text(report: &Report) -> String {
