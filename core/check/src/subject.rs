@@ -2,10 +2,11 @@
 
 use crate::cage::Progress;
 use palisade_abi::abi_stable::std_types::{ROption, RStr, RVec};
-use palisade_abi::host::{LoadError, Loaded, load};
+use palisade_abi::host::{LoadError, Loaded, Opened, open};
 use palisade_abi::manifest::Manifest;
 use palisade_abi::seam::{ContextObject, Failure, RawContext, RawIsolator, RawLayer, RawStep};
 use palisade_abi::{Error, ErrorKind, Host, wrap};
+use palisade_runtime::library::{Found, Library, load};
 use palisade_runtime::model::diag::{Origin, SourceId};
 use palisade_runtime::model::layer::Fragment;
 use palisade_runtime::model::plan::StepInfo;
@@ -41,8 +42,12 @@ pub(crate) const OFFSET: u32 = 1000;
 impl Kit {
     /// Loads it, with the layout check.
     pub(crate) fn load(&self) -> Result<Subject, LoadError> {
-        let loaded = load(self.image.as_fd(), false)?;
-        Ok(Subject { loaded, name: self.manifest.name.clone() })
+        let Found { library, seam, .. } = load(self.image.as_fd(), false, &self.manifest.reference)?;
+        let raw = match open(self.image.as_fd(), true)? {
+            Opened::Module(loaded) => Some(loaded),
+            Opened::Table(_) => None,
+        };
+        Ok(Subject { library, raw, seam, name: self.manifest.name.clone() })
     }
 
     /// The content, open from its beginning.
@@ -82,17 +87,19 @@ impl Kit {
 /// The plugin in this process.
 #[derive(Debug)]
 pub(crate) struct Subject {
-    loaded: Loaded,
+    library: Box<dyn Library>,
+    /// For texts that are no layers: only a plugin behind `abi_stable`'s header is given texts.
+    raw: Option<Loaded>,
+    seam: String,
     name: String,
 }
 
 /// One layer of a section: its text, in a source of its own.
-pub(crate) fn layer(index: usize, name: &str, text: &str) -> Option<RawLayer> {
-    let source = SourceId(u32::try_from(index).ok()?);
+fn layer(index: usize, name: &str, text: &str) -> Fragment {
+    let source = SourceId(u32::try_from(index).unwrap_or(u32::MAX));
     let mut fragment = Fragment::policy(source, text, OFFSET);
     name.clone_into(&mut fragment.section);
-    // A text that no policy can pass on is never passed on.
-    Some(RawLayer { fragment: fragment.to_ron().ok()?.into() })
+    fragment
 }
 
 /// Whether an origin lies inside of one of these layers.
@@ -104,28 +111,30 @@ pub(crate) fn is_inside(origin: Origin, layers: &[&str]) -> bool {
 
 impl Subject {
     /// The seam that the library itself says it was built for.
-    pub(crate) fn seam(&self) -> &'static str {
-        self.loaded.seam
+    pub(crate) fn seam(&self) -> &str {
+        &self.seam
     }
 
     pub(crate) fn probe(&self, host: &Host) -> Result<usize, Error> {
-        (self.loaded.module.probe())(wrap::facts(host)).into_result().map(|found| found.len()).map_err(Error::from)
+        self.library.probe(host).map(|found| found.len())
     }
 
     pub(crate) fn collect(&self, host: &Host) -> Result<usize, Error> {
-        let Some(collect) = self.loaded.module.collect() else { return Ok(0) };
-        collect(wrap::facts(host), false).into_result().map(|left| left.len()).map_err(Error::from)
+        self.library.collect(host, false).map(|left| left.len())
     }
 
     pub(crate) fn configure(&self, layers: &[&str], host: &Host) -> Result<RawIsolator, Error> {
-        let made = layers.iter().enumerate().map(|(index, text)| layer(index, &self.name, text));
-        let made: Option<Vec<RawLayer>> = made.collect();
-        let made = made.ok_or_else(|| Error::policy("this text cannot be passed on"))?;
-        self.configure_raw(made, host)
+        let layers: Vec<Fragment> =
+            layers.iter().enumerate().map(|(index, text)| layer(index, &self.name, text)).collect();
+        self.library.configure(&layers, host)
     }
 
-    pub(crate) fn configure_raw(&self, layers: Vec<RawLayer>, host: &Host) -> Result<RawIsolator, Error> {
-        (self.loaded.module.configure())(layers.into(), wrap::facts(host)).into_result().map_err(Error::from)
+    /// The same with a text that is no layer, where the plugin reads texts.
+    pub(crate) fn configure_raw(&self, text: &str, host: &Host) -> Result<(), Error> {
+        let Some(loaded) = self.raw else { return Ok(()) };
+        let layers = vec![RawLayer { fragment: text.into() }];
+        let made = (loaded.module.configure())(layers.into(), wrap::facts(host)).into_result();
+        made.map(drop).map_err(Error::from)
     }
 
     /// Configures and plans in one.

@@ -51,7 +51,7 @@ mod explain;
 mod facts;
 mod init;
 mod launch;
-mod library;
+pub mod library;
 mod lock;
 mod message;
 mod names;

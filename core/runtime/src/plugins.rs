@@ -155,11 +155,10 @@ impl Plugins {
         let refuse = |why: String| Trouble::new(Kind::Plugin, why).row("file", path.display().to_string());
         let manifest = elf::inspect(&bytes).and_then(|text| Manifest::parse(&text)).map_err(refuse)?;
         let name = manifest.name.clone();
-        let loaded = Entries::begin()?
-            .call(&name, "dlopen", || load(file.as_fd(), false))
-            .map_err(|e| refuse(e.to_string()).row("help", remedy(&e)))?;
+        let loaded = Entries::begin()?.call(&name, "dlopen", || load(file.as_fd(), false, &manifest.reference));
+        let Found { library, .. } = loaded.map_err(|e| refuse(e.to_string()).row("help", remedy(&e)))?;
         let (path, sha256) = (path.to_owned(), sha256(&bytes));
-        self.loaded.insert(name, Rc::new(Plugin { manifest, path, sha256, granted: None, loaded }));
+        self.loaded.insert(name, Rc::new(Plugin { manifest, path, sha256, granted: None, library }));
         Ok(())
     }
 

@@ -3,9 +3,9 @@
 use crate::cage::Marks;
 use crate::checks::loaded;
 use crate::report::Outcome;
-use crate::subject::{Kit, Subject, layer, line, panicked, plan};
+use crate::subject::{Kit, Subject, line, panicked, plan};
 use palisade_abi::abi_stable::std_types::{RString, Tuple2};
-use palisade_abi::seam::{RawFacts, RawLayer};
+use palisade_abi::seam::RawFacts;
 use palisade_abi::{Error, Host};
 use std::collections::BTreeMap;
 use std::os::fd::IntoRawFd as _;
@@ -85,16 +85,14 @@ impl Trial<'_> {
         }
     }
 
-    /// Layers that are no fragments, and none.
+    /// Layers that are no fragments, none, and many.
     fn layers(&mut self, host: &Host) {
-        let (subject, name) = (self.subject, self.kit.manifest.name.clone());
-        self.calls("`configure` without a layer", || subject.configure_raw(Vec::new(), host));
+        let subject = self.subject;
+        self.calls("`configure` without a layer", || subject.configure(&[], host));
         for text in ["", "nonsense", "()", "(section: 1)", "\u{0}"] {
-            let raw = vec![RawLayer { fragment: RString::from(text) }];
-            self.calls(&format!("`configure` with a layer that reads {text:?}"), || subject.configure_raw(raw, host));
+            self.calls(&format!("`configure` with a layer that reads {text:?}"), || subject.configure_raw(text, host));
         }
-        let many = (0..100).filter_map(|index| layer(index, &name, "()")).collect();
-        self.calls("`configure` with a hundred empty layers", || subject.configure_raw(many, host));
+        self.calls("`configure` with a hundred empty layers", || subject.configure(&["()"; 100], host));
     }
 
     /// Entries of the isolator at times, and with arguments, that no launch has.
