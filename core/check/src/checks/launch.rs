@@ -7,6 +7,7 @@ use crate::subject::Kit;
 use palisade_runtime::model::plan::Demand;
 use palisade_runtime::model::report::{Report, StepReport};
 use palisade_runtime::{CORE, Failed, Kind, Options, Palisade, Places, Policy, Trouble, Workload};
+use palisade_sys::caps;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -83,12 +84,16 @@ fn refusal(kit: &Kit, trouble: &Trouble) -> Result<String, String> {
     let said = std::iter::once(trouble.headline()).chain(rows.iter().cloned()).collect::<Vec<_>>().join("; ");
     let denied = || rows.iter().any(|row| row.contains("EPERM") || row.contains("EACCES"));
     match trouble.kind {
-        Kind::Setup if own && !(denied() && palisade_sys::process::euid() != 0) => {
-            Err(format!("it cannot be launched: {said}"))
-        }
+        Kind::Setup if own && !(denied() && lacks_a_capability()) => Err(format!("it cannot be launched: {said}")),
         Kind::Plugin => Err(format!("it cannot be launched: {said}")),
         _ => Ok(format!("it cannot be launched here: {said}")),
     }
+}
+
+/// Whether this process may less than others could.
+fn lacks_a_capability() -> bool {
+    let held = caps::get().map(|caps| caps.effective.0).unwrap_or_default();
+    caps::cap_last().is_ok_and(|last| (0..=last).any(|cap| held >> cap & 1 == 0))
 }
 
 fn judge(kit: &Kit, report: &Report, outcome: &mut Outcome) {
