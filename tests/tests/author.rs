@@ -35,9 +35,14 @@ fn the_plugin_of_the_documentation_builds_alone_and_works() {
         .unwrap();
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
 
+    // As its author would, before it is anywhere.
+    let library = top.join("target/debug/libexample.so");
+    let checked = Run::palisade(["plugin", "check", library.to_str().unwrap()]).ran().code(0);
+    checked.prints("example: 13 passed, 0 failed, 1 not applicable (0 of them");
+
     let dir = format!("/opt/palisade-test-{}-author", std::process::id());
     std::fs::create_dir(&dir).unwrap();
-    std::fs::copy(top.join("target/debug/libexample.so"), format!("{dir}/libpalisade_example.so")).unwrap();
+    std::fs::copy(&library, format!("{dir}/libpalisade_example.so")).unwrap();
     let scratch = Scratch::new();
     let policy = scratch.policy(
         "Policy(version: 1, process: (env: Keep([\"PATH\"])), plugins: {\n    \"namespaces\": (user: New, uts: New),\n    \"example\": (hostname: \"fence\"),\n})",

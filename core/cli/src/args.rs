@@ -1,8 +1,10 @@
 //! What can be said on the command line.
 
+mod check;
 mod install;
 mod policy;
 
+pub(crate) use check::PluginCheck;
 use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueHint};
 pub(crate) use install::{PluginInstall, PluginRemove};
 use palisade_runtime::model::stage::Stage;
@@ -186,6 +188,7 @@ pub(crate) enum PluginVerb {
     Verify(PluginVerify),
     Install(PluginInstall),
     Remove(PluginRemove),
+    Check(PluginCheck),
 }
 
 /// List the plugins that can be found

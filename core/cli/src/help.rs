@@ -265,6 +265,20 @@ pub(crate) const PAGES: &[Page] = &[
         files: INSTALL_FILES,
     },
     Page {
+        path: &["plugin", "check"],
+        examples: &[
+            ("palisade plugin check target/debug/libmine.so", ""),
+            ("palisade plugin check target/debug/libmine.so --only faults --json", "one check, for programs"),
+        ],
+        codes: &[OK, ExitCode::FAILED, USAGE, PLUGIN, HOST],
+        notes: &[
+            (OK, "every check passed, or says nothing about this plugin"),
+            (PLUGIN, "the file could not be read"),
+            (HOST, "none failed, but one could not be tried here"),
+        ],
+        files: PLUGIN_FILES,
+    },
+    Page {
         path: &["completions"],
         examples: &[
             ("palisade completions bash > /etc/bash_completion.d/palisade", ""),

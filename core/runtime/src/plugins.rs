@@ -152,6 +152,24 @@ impl Plugins {
         Ok(plugin)
     }
 
+    /// Takes a plugin from an open file, wherever that came from, instead of looking for one: for whoever tries one
+    /// out. It counts as one that came with palisade, and nothing of it is remembered.
+    ///
+    /// # Errors
+    /// It does not fit.
+    pub fn bring(&mut self, path: &Path, file: OwnedFd) -> Result<(), Trouble> {
+        let bytes = palisade_sys::fd::read_all(&file)
+            .map_err(|e| Trouble::call(format!("{} could not be read", path.display()), &e))?;
+        let refuse = |why: String| Trouble::new(Kind::Plugin, why).row("file", path.display().to_string());
+        let manifest = elf::inspect(&bytes).and_then(|text| Manifest::parse(&text)).map_err(refuse)?;
+        let name = manifest.name.clone();
+        let loaded = Entries::begin()?.call(&name, "dlopen", || load(file.as_fd(), false, &manifest.reference));
+        let Found { library, .. } = loaded.map_err(|e| refuse(e.to_string()).row("help", remedy(&e)))?;
+        let (path, sha256) = (path.to_owned(), sha256(&bytes));
+        self.loaded.insert(name, Rc::new(Plugin { manifest, path, sha256, granted: None, library }));
+        Ok(())
+    }
+
     /// Whether plugins in the directory of this file came with palisade.
     pub(crate) fn is_own(&self, path: &Path) -> bool {
         path.parent().is_some_and(|dir| self.own.iter().any(|own| own == dir))

@@ -1,6 +1,7 @@
 //! One file for each verb.
 
 mod changes;
+mod check;
 mod claims;
 mod denied;
 mod doctor;

@@ -16,6 +16,7 @@ pub(super) fn plugin(verb: PluginVerb) -> Result<Said, Trouble> {
         PluginVerb::Verify(args) => verify(&args),
         PluginVerb::Install(args) => install::install(&args),
         PluginVerb::Remove(args) => install::remove(&args),
+        PluginVerb::Check(args) => super::check::check(args),
     }
 }
 
