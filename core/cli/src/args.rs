@@ -2,11 +2,13 @@
 
 mod check;
 mod install;
+mod new;
 mod policy;
 
 pub(crate) use check::PluginCheck;
 use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueHint};
 pub(crate) use install::{PluginInstall, PluginRemove};
+pub(crate) use new::{Lang, PluginNew};
 use palisade_runtime::model::stage::Stage;
 use palisade_runtime::model::units::Time;
 pub(crate) use policy::{PolicyCheck, PolicyList, PolicyShow, PolicyTest, PolicyVerb};
@@ -189,6 +191,7 @@ pub(crate) enum PluginVerb {
     Install(PluginInstall),
     Remove(PluginRemove),
     Check(PluginCheck),
+    New(PluginNew),
 }
 
 /// List the plugins that can be found

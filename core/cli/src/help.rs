@@ -279,6 +279,17 @@ pub(crate) const PAGES: &[Page] = &[
         files: PLUGIN_FILES,
     },
     Page {
+        path: &["plugin", "new"],
+        examples: &[
+            ("palisade plugin new mine", "a crate that is built and tested by cargo"),
+            ("palisade plugin new mine --lang c", "in C, with the header, for make"),
+            ("palisade plugin new mine --sdk ~/src/palisade", "against the SDK of a source tree"),
+        ],
+        codes: &[OK, USAGE],
+        notes: &[(USAGE, "the name cannot be a plugin's, or something of that name is there")],
+        files: &[],
+    },
+    Page {
         path: &["completions"],
         examples: &[
             ("palisade completions bash > /etc/bash_completion.d/palisade", ""),

@@ -7,6 +7,7 @@ mod denied;
 mod doctor;
 mod gc;
 mod install;
+mod new;
 mod pages;
 mod plan;
 mod plugin;

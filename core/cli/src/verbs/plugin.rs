@@ -1,6 +1,6 @@
 //! `palisade plugin`: what is there, what it says of itself, whether it is sound.
 
-use super::{Said, install, show};
+use super::{Said, install, new, show};
 use crate::args::{PluginDirs, PluginInfo, PluginList, PluginVerb, PluginVerify, PolicyDirs};
 use crate::{ask, out};
 use palisade_runtime::model::exit::ExitCode;
@@ -17,6 +17,7 @@ pub(super) fn plugin(verb: PluginVerb) -> Result<Said, Trouble> {
         PluginVerb::Install(args) => install::install(&args),
         PluginVerb::Remove(args) => install::remove(&args),
         PluginVerb::Check(args) => super::check::check(args),
+        PluginVerb::New(args) => new::new(&args),
     }
 }
 
