@@ -105,8 +105,9 @@ fn readme_is_true(top: &Path) {
 /// The commands of the README, one after the other, as an ordinary user with a home, where the plugin was built.
 fn readme_works(top: &Path, work: &Scratch) {
     let readme = std::fs::read_to_string(top.join("README.md")).unwrap();
-    let block = readme.split("```sh\n").nth(2).and_then(|rest| rest.split("```").next()).unwrap();
-    assert!(block.contains("--grant build") && block.contains("palisade run"), "{block}");
+    let blocks = readme.split("```sh\n").skip(2).filter_map(|rest| rest.split("```").next());
+    let block = blocks.collect::<Vec<_>>().join("\n");
+    assert!(block.contains("plugin verify") && block.contains("plugin install"), "{block}");
     work.file("policy.ron", std::fs::read(top.join("policy.ron")).unwrap());
     work.file("bin/palisade", format!("#!/bin/sh\nexec {} \"$@\"\n", program().display()));
     Run::bare(["chmod", "755", &format!("{}/bin/palisade", work.text())]).ran().code(0);
@@ -114,7 +115,16 @@ fn readme_works(top: &Path, work: &Scratch) {
     let script = format!("set -e\n{block}");
     let ran = Run::bare(["sh", "-c", &script]).who(Who::User).cwd(work.path());
     let ran = ran.env("HOME", work.text()).env("PATH", &path).ran().code(0);
-    assert!(ran.stdout.contains("what it cannot stop") && ran.stdout.ends_with("fence\n"), "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("what it cannot stop") && ran.stdout.matches("\nfence\n").count() == 2,
+        "{}",
+        ran.stdout
+    );
+    let installed = work.path().join(".local/share/palisade/plugins");
+    let left = std::fs::read_dir(&installed)
+        .unwrap()
+        .filter(|one| one.as_ref().unwrap().file_name().to_string_lossy().ends_with(".so"));
+    assert_eq!(left.count(), 0);
 }
 
 /// The same in C, with nothing but the compiler.
