@@ -183,6 +183,26 @@ fn without_a_source_tree_it_is_the_published_sdk() {
     assert!(manifest.contains("seam: \"1.1\""), "{manifest}");
 }
 
+/// A palisade that runs from where it was built takes the SDK of that source tree; the same program elsewhere does not.
+#[test]
+fn a_program_in_its_source_tree_takes_the_sdk_of_that() {
+    let place = Place::new("new-tree");
+    let (tree, elsewhere) = (place.0.join("src tree"), place.0.join("elsewhere/target/release"));
+    for dir in [&tree.join("core/abi"), &tree.join("target/release"), &elsewhere] {
+        std::fs::create_dir_all(dir).unwrap();
+    }
+    std::fs::copy(palisade_tests::tree().join("core/abi/Cargo.toml"), tree.join("core/abi/Cargo.toml")).unwrap();
+    let made = |program: PathBuf, name: &str| {
+        std::fs::copy(built(), &program).unwrap();
+        Run::bare([program.to_str().unwrap(), "plugin", "new", name]).who(Who::Root).cwd(&place.0).ran().code(0);
+        std::fs::read_to_string(place.0.join(name).join("Cargo.toml")).unwrap()
+    };
+    let path = format!("palisade-abi = {{ path = \"{}/core/abi\", version = \"1.1\" }}", tree.display());
+    let cargo = made(tree.join("target/release/palisade"), "beside");
+    assert!(cargo.contains(&path), "no {path} in {cargo}");
+    assert!(made(elsewhere.join("palisade"), "alone").contains("palisade-abi = \"1.1\"\n"));
+}
+
 #[test]
 fn what_is_there_is_left_as_it_is() {
     let place = Place::new("new-there");

@@ -6,7 +6,7 @@
 //! and never needs to know what they do.
 //!
 //! An author writes a configuration with [`layered!`], an [`Isolator`] and a [`Plugin`], and exports it with
-//! [`export_plugin!`]. `docs/plugins.md` has a whole plugin.
+//! [`export_plugin!`]. `palisade plugin new` makes a plugin to begin with, `docs/plugins.md` is the guide.
 //!
 //! | file | holds |
 //! |---|---|
