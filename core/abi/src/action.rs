@@ -5,7 +5,7 @@ use crate::seam::RawContext;
 use std::fmt;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
-/// The doing, checking and undoing of a [`Step`].
+/// The doing, checking and undoing of a [`crate::Step`].
 ///
 /// ```
 /// # use palisade_abi::{Action, Context, Error, Evidence, Stage, Step};
@@ -73,7 +73,7 @@ pub trait Action {
     }
 
     /// The same from inside the process, before Seal, for what an unprivileged host may not read. Asked only of
-    /// a step made with [`Step::witnessed`].
+    /// a step made with [`crate::Step::witnessed`].
     ///
     /// ```
     /// # use palisade_abi::{Action, Context, Error, Evidence};
@@ -244,7 +244,7 @@ impl Context<'_> {
         self.0.offer_cgroup(fd);
     }
 
-    /// Hands a descriptor over to the isolator's [`Isolator::take`] on the host. Drop and Seal only; it must stay open
+    /// Hands a descriptor over to the isolator's [`crate::Isolator::take`] on the host. Drop and Seal only; it must stay open
     /// until the workload is executed. Since seam 1.1.
     ///
     /// ```

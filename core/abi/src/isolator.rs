@@ -159,7 +159,7 @@ pub trait Isolator {
         Ok(Vec::new())
     }
 
-    /// Takes a descriptor that one of its steps handed over with [`Context::hand_over`]. Since seam 1.1.
+    /// Takes a descriptor that one of its steps handed over with [`crate::Context::hand_over`]. Since seam 1.1.
     ///
     /// ```
     /// # use palisade_abi::{Error, Host, Isolator, Step};

@@ -1,4 +1,4 @@
-//! An author's types as seam objects. Every entry from palisade passes through [`guarded`]: a panic that
+//! An author's types as seam objects. Every entry from palisade passes through `guarded`: a panic that
 //! reached the seam would end the process with a status that nobody can tell from the workload's own.
 
 use crate::action::{Context, Evidence};
