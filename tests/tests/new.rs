@@ -74,6 +74,7 @@ fn a_new_crate_builds_alone_and_its_tests_pass() {
         assert!(said.contains(test), "no {test:?} in {said}");
     }
 
+    checked("alone/debug/libpalisade_my_plugin.so", "my-plugin");
     readme_is_true(&top);
 
     // They are no tests if they pass with a plugin that does nothing.
@@ -100,6 +101,16 @@ fn readme_is_true(top: &Path) {
     let built = Path::new(env!("CARGO_TARGET_TMPDIR")).join("alone/debug/libpalisade_my_plugin.so");
     work.file("target/release/libpalisade_my_plugin.so", std::fs::read(built).unwrap());
     readme_works(top, &work);
+}
+
+/// What every plugin must keep to, a new one keeps to.
+fn checked(library: impl AsRef<Path>, name: &str) {
+    if !is_root() {
+        return palisade_tests::skip("new:root", "a plugin is checked in full as root");
+    }
+    let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join(library);
+    let ran = Run::palisade(["plugin", "check", library.to_str().unwrap()]).who(Who::Root).ran().code(0);
+    ran.prints(&format!("{name}: 13 passed, 0 failed"));
 }
 
 /// The commands of the README, one after the other, as an ordinary user with a home, where the plugin was built.
@@ -151,6 +162,7 @@ fn a_new_plugin_in_c_builds_alone_and_its_tests_pass() {
     assert!(!passed && said.contains("name the program with PALISADE="), "{said}");
     let (passed, said) = make(Some(program()));
     assert!(passed && said.matches("ok      ").count() == 5, "{said}");
+    checked(top.join("libpalisade_my_c.so"), "my-c");
     // They are no tests if they pass with a plugin that does nothing.
     let source = std::fs::read_to_string(top.join("plugin.c")).unwrap();
     std::fs::write(top.join("plugin.c"), source.replace("    host->step(host, &step);", "    (void)step, (void)host;"))
