@@ -66,9 +66,9 @@ fn it_may_see_its_own_cgroup_and_no_other_and_change_none() {
         assert_eq!(ran.stdout, "67108864\nrefused\n");
         ran.says("Read-only file system");
     } else {
-        run("Cgroup", "Degrade", script).code(121).says("it would show the cgroups of others");
+        run("Cgroup", "Degrade", script).code(120).says("it would show the cgroups of others");
     }
-    run("Cgroup", "Off", script).code(121).says("it would show the cgroups of others");
+    run("Cgroup", "Off", script).code(120).says("it would show the cgroups of others");
 }
 
 /// In a mount namespace of its own, with a change to every hierarchy that is mounted.

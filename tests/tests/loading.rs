@@ -312,7 +312,8 @@ fn a_plugin_of_somebody_else_acts_inside_only_where_it_was_granted() {
     changed.push(0);
     bench.put(&changed);
     bench.run("saboteur", "").0.code(119).says("did not come with palisade");
-    // Checking again changes nothing about what was granted; only the user does.
+    // Checking again changes nothing about what was granted; only the user does. Nor does another content that stood
+    // there meanwhile, or another inode.
     bench.put(&bench.good());
     let listed = || {
         let ran = bench.palisade(&["plugin", "list", "--json"]).ran().code(0);
@@ -320,9 +321,17 @@ fn a_plugin_of_somebody_else_acts_inside_only_where_it_was_granted() {
         all.as_array().unwrap().iter().map(|one| (one["name"].as_str().unwrap().to_owned(), one.clone())).collect()
     };
     let granted = |all: &std::collections::BTreeMap<String, serde_json::Value>| all["saboteur"]["granted"].to_string();
+    assert_eq!(granted(&listed()), "[\"build\"]");
+    let mut other = bench.good();
+    other.push(1);
+    bench.put(&other);
     assert_eq!(granted(&listed()), "[]");
     bench.grant();
     assert_eq!(granted(&listed()), "[\"build\"]");
+    // Of one path one content has grants.
+    bench.put(&bench.good());
+    assert_eq!(granted(&listed()), "[]");
+    bench.grant();
     assert!(listed()["seccomp"]["granted"].is_null());
     bench.palisade(&["plugin", "verify"]).ran().code(0).prints("granted: build");
     bench.run("saboteur", "").0.code(0);
@@ -530,25 +539,27 @@ fn the_lock_is_used_and_believed_only_where_it_may() {
     file.set_modified(facts.modified().unwrap()).unwrap();
     assert_eq!(std::fs::metadata(bench.path()).unwrap().len(), facts.len());
     run().code(119).says("did not come with palisade");
-    // What others could have written, what is damaged, and what another build wrote counts as nothing.
+    // What others could have written and what is damaged counts as nothing; of what another build wrote, grants count.
     bench.put(&bench.good());
     bench.grant();
     run().code(0);
     let granted = std::fs::read_to_string(&lock).unwrap();
     let host = granted.split("\"host\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
-    let damages: [&dyn Fn(); 4] = [
-        &|| std::fs::set_permissions(&lock, std::fs::Permissions::from_mode(0o666)).unwrap(),
-        &|| std::os::unix::fs::chown(&lock, Some(12345), None).unwrap(),
-        &|| std::fs::write(&lock, &granted[..granted.len() / 2]).unwrap(),
-        &|| std::fs::write(&lock, granted.replace(&host, "another build")).unwrap(),
+    let other_build = || std::fs::write(&lock, granted.replace(&host, "another build")).unwrap();
+    let damages: [(&dyn Fn(), i32); 4] = [
+        (&|| std::fs::set_permissions(&lock, std::fs::Permissions::from_mode(0o666)).unwrap(), 119),
+        (&|| std::os::unix::fs::chown(&lock, Some(12345), None).unwrap(), 119),
+        (&|| std::fs::write(&lock, &granted[..granted.len() / 2]).unwrap(), 119),
+        (&other_build, 0),
     ];
-    for damage in damages {
+    for (damage, code) in damages {
         drop(std::fs::remove_file(&lock));
         std::fs::write(&lock, &granted).unwrap();
         std::fs::set_permissions(&lock, std::fs::Permissions::from_mode(0o600)).unwrap();
         std::os::unix::fs::chown(&lock, Some(palisade_tests::USER), None).unwrap();
         run().code(0);
         damage();
-        run().code(119).says("did not come with palisade");
+        let ran = run().code(code);
+        assert_eq!(ran.stderr.contains("did not come with palisade"), code == 119, "{}", ran.stderr);
     }
 }

@@ -318,7 +318,7 @@ fn other_versions_of_the_seam_load_or_are_named() {
             ("core/abi/src/wrap.rs", ATTEMPTS_SHELL, ""),
             (seam, HAND_OVER_DOC, ""),
             ("core/abi/src/wrap.rs", EXPLAIN_SHELL, ""),
-            ("core/abi/src/sdk.rs", "self.0.hand_over(fd.as_raw_fd());", "let _ = fd.as_raw_fd();"),
+            ("core/abi/src/action.rs", "self.0.hand_over(fd.as_raw_fd());", "let _ = fd.as_raw_fd();"),
             ("core/abi/src/wrap.rs", DETAILS_SHELL, ""),
             ("core/abi/src/wrap.rs", SAMPLE_SHELL, ""),
             ("core/abi/src/wrap.rs", ", collect: collect::<P> }", " }"),

@@ -225,7 +225,13 @@ fn plugins() -> Vec<String> {
 
 #[test]
 fn crates_without_unsafe_code_forbid_it() {
-    for path in ["core/model/src/lib.rs", "core/runtime/src/lib.rs", "core/probe/src/lib.rs", "core/cli/src/main.rs"] {
+    for path in [
+        "core/model/src/lib.rs",
+        "core/runtime/src/lib.rs",
+        "core/probe/src/lib.rs",
+        "core/check/src/lib.rs",
+        "core/cli/src/main.rs",
+    ] {
         let text = std::fs::read_to_string(root().join(path)).unwrap();
         assert!(text.contains("#![forbid(unsafe_code)]"), "{path}");
     }
@@ -241,7 +247,8 @@ fn crates_without_unsafe_code_forbid_it() {
 fn the_core_names_no_plugin() {
     let plugins = plugins();
     assert!(plugins.len() >= 6, "{plugins:?}");
-    let folders = ["core/model/src", "core/abi/src", "core/runtime/src", "core/probe/src", "core/cli/src"];
+    let folders =
+        ["core/model/src", "core/abi/src", "core/runtime/src", "core/probe/src", "core/check/src", "core/cli/src"];
     let mut all = Vec::new();
     for (path, _, file) in parsed(&folders).into_iter().filter(|(path, ..)| !is_test_file(path)) {
         let strings = faults(&file).strings;
@@ -266,8 +273,8 @@ fn texts<'a>(value: &'a serde_json::Value, field: &str) -> Vec<&'a str> {
     value[field].as_array().into_iter().flatten().filter_map(|d| d["name"].as_str()).collect()
 }
 
-/// model <- abi <- plugins, sys <- plugins, {model, abi, sys} <- runtime <- cli, {sys, runtime} <- probe <- cli; nothing
-/// else.
+/// model <- abi <- plugins, sys <- plugins, {model, abi, sys} <- runtime <- cli, {sys, runtime} <- probe <- cli,
+/// {abi, sys, runtime} <- check <- cli; nothing else.
 #[test]
 fn the_arrows_between_crates_are_those_of_the_house() {
     let allowed: BTreeMap<&str, &[&str]> = BTreeMap::from([
@@ -276,7 +283,8 @@ fn the_arrows_between_crates_are_those_of_the_house() {
         ("palisade-abi", &["palisade-model"]),
         ("palisade-runtime", &["palisade-model", "palisade-abi", "palisade-sys"]),
         ("palisade-probe", &["palisade-runtime", "palisade-sys"]),
-        ("palisade-cli", &["palisade-runtime", "palisade-probe"]),
+        ("palisade-check", &["palisade-abi", "palisade-runtime", "palisade-sys"]),
+        ("palisade-cli", &["palisade-runtime", "palisade-probe", "palisade-check"]),
     ]);
     let metadata = metadata();
     let mut seen = 0;

@@ -6,6 +6,13 @@ use abi_stable::std_types::{ROption, RString};
 use palisade_model::diag::Origin;
 
 /// What kind of trouble an error is; it decides palisade's exit code.
+///
+/// ```
+/// # use palisade_abi::{Error, ErrorKind};
+/// assert_eq!(Error::policy("`ports` is empty").kind, ErrorKind::Policy);
+/// assert_eq!(Error::host("no such interface").kind, ErrorKind::Host);
+/// assert_eq!(Error::setup("the mount failed").kind, ErrorKind::Setup);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
     /// The policy asks for something that makes no sense.
@@ -40,6 +47,14 @@ impl ErrorKind {
 }
 
 /// An error of a plugin or of one of its steps.
+///
+/// ```
+/// # use palisade_abi::Error;
+/// let error = Error::host("the kernel schedules no groups of cores")
+///     .call("prctl(PR_SCHED_CORE, PR_SCHED_CORE_CREATE)", 22)
+///     .help("it needs Linux 5.14 with CONFIG_SCHED_CORE; to go on without it: cores_demand: Degrade");
+/// assert_eq!(error.errno, 22);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Error {
     /// What kind of trouble.
@@ -58,29 +73,78 @@ pub struct Error {
 
 impl Error {
     /// How the text of a link in a chain of [`std::error::Error::source`] begins that says what to do.
+    ///
+    /// ```
+    /// # use palisade_abi::Error;
+    /// // A library's error, of which palisade takes the advice as well.
+    /// #[derive(Debug)]
+    /// struct Advice(&'static str);
+    /// impl std::fmt::Display for Advice {
+    ///     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    ///         write!(f, "{}{}", Error::REMEDY, self.0)
+    ///     }
+    /// }
+    /// impl std::error::Error for Advice {}
+    /// assert_eq!(Error::from(Advice("mount it first")).help, "mount it first");
+    /// ```
     pub const REMEDY: &'static str = "help: ";
 
     /// Makes an error of the given kind.
+    ///
+    /// ```
+    /// # use palisade_abi::{Error, ErrorKind};
+    /// let error = Error::new(ErrorKind::Plugin, "the table is not sorted");
+    /// assert_eq!(error.message, "the table is not sorted");
+    /// ```
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), call: String::new(), errno: 0, help: String::new(), origin: None }
     }
 
     /// The policy asks for something that makes no sense.
+    ///
+    /// ```
+    /// # use palisade_abi::Error;
+    /// let error = Error::policy("`allow` and `only` cannot both be given").help("remove one of them");
+    /// assert_eq!(error.help, "remove one of them");
+    /// ```
     pub fn policy(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Policy, message)
     }
 
     /// The host cannot give what the policy asks for.
+    ///
+    /// ```
+    /// # use palisade_abi::Error;
+    /// let error = Error::host("this kernel has no time namespaces").help("they came with Linux 5.6");
+    /// assert_eq!(error.call, "", "nothing was called: it was known before");
+    /// ```
     pub fn host(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Host, message)
     }
 
     /// A step failed.
+    ///
+    /// ```
+    /// # use palisade_abi::Error;
+    /// let error = Error::setup("the kernel reports another host name than was set");
+    /// assert_eq!(error.errno, 0);
+    /// ```
     pub fn setup(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Setup, message)
     }
 
     /// Names the place in the policy that is to blame.
+    ///
+    /// ```
+    /// # use palisade_abi::{At, Error};
+    /// # fn check(name: &At<String>) -> Result<(), Error> {
+    /// if name.value.len() > 64 {
+    ///     return Err(Error::policy("a host name has 64 bytes at most").at(name.origin));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// # assert!(check(&At::new("x".repeat(65))).is_err() && check(&At::new("x".to_owned())).is_ok());
+    /// ```
     #[must_use]
     pub fn at(mut self, origin: Option<Origin>) -> Self {
         self.origin = origin.or(self.origin);
@@ -88,6 +152,12 @@ impl Error {
     }
 
     /// Says what the reader can do about it.
+    ///
+    /// ```
+    /// # use palisade_abi::Error;
+    /// let error = Error::host("a capability is missing").help("run as root, or add \"namespaces\": (user: New)");
+    /// assert!(error.help.starts_with("run as root"));
+    /// ```
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = help.into();
@@ -95,6 +165,12 @@ impl Error {
     }
 
     /// Says which call failed and how.
+    ///
+    /// ```
+    /// # use palisade_abi::Error;
+    /// let error = Error::setup("the host name could not be set").call("sethostname(\"fence\")", 1);
+    /// assert_eq!((error.call.as_str(), error.errno), ("sethostname(\"fence\")", 1));
+    /// ```
     #[must_use]
     pub fn call(mut self, call: impl Into<String>, errno: i32) -> Self {
         self.call = call.into();
@@ -122,8 +198,26 @@ impl<E: std::error::Error + 'static> From<E> for Error {
 }
 
 /// Says what was being done when a library's error came up.
+///
+/// ```
+/// # use palisade_abi::{Error, ErrorContext as _};
+/// fn load() -> Result<String, Error> {
+///     // The io::Error gives the errno, this line the meaning.
+///     let text = std::fs::read_to_string("/nonexistent").doing(|| "the list of names could not be read")?;
+///     Ok(text)
+/// }
+/// let error = load().unwrap_err();
+/// assert_eq!((error.message.as_str(), error.errno), ("the list of names could not be read", 2));
+/// ```
 pub trait Context<T> {
     /// Puts `message` in front of the error; what the error says of call, errno and help stays.
+    ///
+    /// ```
+    /// # use palisade_abi::{Error, ErrorContext as _};
+    /// let failed: Result<(), _> = Err(Error::setup("the device is busy"));
+    /// let error = failed.doing(|| "`/dev/sda` was not locked").unwrap_err();
+    /// assert_eq!(error.message, "`/dev/sda` was not locked: the device is busy");
+    /// ```
     ///
     /// # Errors
     /// The same error, with the message.

@@ -6,11 +6,14 @@
 //! and never needs to know what they do.
 //!
 //! An author writes a configuration with [`layered!`], an [`Isolator`] and a [`Plugin`], and exports it with
-//! [`export_plugin!`]. `docs/plugins.md` has a whole plugin.
+//! [`export_plugin!`]. `palisade plugin new` makes a plugin to begin with, `docs/plugins.md` is the guide.
 //!
 //! | file | holds |
 //! |---|---|
-//! | `sdk` | what an author implements and uses |
+//! | `plugin` | a plugin: the host, and its section of a policy |
+//! | `isolator` | what it is for one launch |
+//! | `sdk` | the steps that it makes |
+//! | `action` | what a step does, and what it is lent for that |
 //! | `ready` | ready-made steps, as data |
 //! | `told` | what a plugin tells: findings, figures, limits hit |
 //! | `error` | an error that teaches, and how it crosses |
@@ -20,20 +23,28 @@
 //! | `c` | the same seam as a table of C functions |
 //! | `host` | the other side: opening a library and calling it, for palisade itself |
 
+mod action;
+#[doc(hidden)]
 pub mod c;
 mod error;
 mod facts;
+#[doc(hidden)]
 pub mod host;
+mod isolator;
 pub mod manifest;
+mod plugin;
 mod ready;
 mod sdk;
+#[doc(hidden)]
 pub mod seam;
 mod told;
 #[doc(hidden)]
 pub mod wrap;
 
+pub use action::{Action, Context, Evidence};
 pub use error::{Context as ErrorContext, Error, ErrorKind};
 pub use facts::Host;
+pub use isolator::Isolator;
 pub use palisade_model::diag::Origin;
 pub use palisade_model::layer::{At, Layered};
 pub use palisade_model::layered;
@@ -41,8 +52,28 @@ pub use palisade_model::plan::Demand;
 pub use palisade_model::severity::Severity;
 pub use palisade_model::stage::Stage;
 pub use palisade_model::units;
+pub use plugin::Plugin;
 pub use ready::{Amount, Ready};
-pub use sdk::{Action, Context, Evidence, Isolator, Plugin, Step};
+pub use sdk::Step;
+/// The crate that [`layered!`] reads sections with, for options of types of an author's own.
+///
+/// ```
+/// # use palisade_abi::At;
+/// use palisade_abi::serde;
+///
+/// #[derive(Clone, Copy, Debug, PartialEq, serde::Deserialize)]
+/// #[serde(crate = "palisade_abi::serde")]
+/// enum Mode {
+///     Strict,
+///     Loose,
+/// }
+///
+/// palisade_abi::layered! {
+///     struct Config { mode: Option<At<Mode>> }
+/// }
+/// assert_eq!(Config { mode: Some(At::new(Mode::Strict)) }.mode.map(|at| at.value), Some(Mode::Strict));
+/// # assert_ne!(Mode::Strict, Mode::Loose);
+/// ```
 pub use serde;
 pub use told::{Act, Attempt, Change, Changed, Denial, Finding, Finish, Hit, Left, Support};
 
@@ -50,15 +81,44 @@ pub use told::{Act, Attempt, Change, Changed, Denial, Finding, Finish, Hit, Left
 pub use abi_stable;
 
 /// The version of the seam: what a plugin was built against. A minor adds, a major breaks.
+///
+/// ```
+/// assert!(palisade_abi::SEAM_VERSION.starts_with("1."));
+/// ```
 pub const SEAM_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The ELF section that holds a plugin's manifest.
+///
+/// ```
+/// // readelf -p .palisade.manifest libpalisade_example.so
+/// assert_eq!(palisade_abi::MANIFEST_SECTION, ".palisade.manifest");
+/// ```
 pub const MANIFEST_SECTION: &str = ".palisade.manifest";
 
 /// Exports a [`Plugin`] with its manifest (a RON file beside the source) from a `cdylib`.
 ///
 /// The manifest is placed in the ELF section [`MANIFEST_SECTION`], where palisade reads it without running the
 /// library; the plugin's functions are reached through `abi_stable`'s library header.
+///
+/// ```
+/// # use palisade_abi::{Error, Finding, Host, Isolator, Plugin, Step};
+/// # palisade_abi::layered! { struct Config { on: Option<palisade_abi::At<bool>> } }
+/// # struct Nothing;
+/// # impl Isolator for Nothing {
+/// #     fn plan(&self, _host: &Host) -> Result<Vec<Step>, Error> { Ok(Vec::new()) }
+/// # }
+/// struct Example;
+///
+/// impl Plugin for Example {
+///     // ...
+/// #     type Config = Config;
+/// #     fn probe(_host: &Host) -> Vec<Finding> { Vec::new() }
+/// #     fn configure(_: Config, _: &Host) -> Result<Box<dyn Isolator>, Error> { Ok(Box::new(Nothing)) }
+/// }
+///
+/// # macro_rules! include_bytes { ($name:literal) => { b"()" }; }
+/// palisade_abi::export_plugin!(Example, "manifest.ron");
+/// ```
 #[macro_export]
 macro_rules! export_plugin {
     ($plugin:ty, $manifest:literal) => {

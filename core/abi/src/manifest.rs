@@ -5,6 +5,22 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The manifest, RON in the ELF section [`crate::MANIFEST_SECTION`].
+///
+/// ```
+/// # use palisade_abi::manifest::Manifest;
+/// let text = r#"(
+///     name: "example",
+///     version: "0.1.0",
+///     seam: "1.1",
+///     summary: "sets the host name",
+///     stages: [build],
+///     reference: "(hostname: \"fence\")",
+/// )"#;
+/// let manifest = Manifest::parse(text)?;
+/// assert_eq!((manifest.name.as_str(), manifest.stages.len()), ("example", 1));
+/// assert!(manifest.cannot_stop.is_empty(), "what is left out says nothing");
+/// # Ok::<(), String>(())
+/// ```
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
@@ -37,6 +53,13 @@ pub struct Manifest {
 impl Manifest {
     /// Reads a manifest.
     ///
+    /// ```
+    /// # use palisade_abi::manifest::Manifest;
+    /// // A test of a plugin does this with `include_str!("manifest.ron")`.
+    /// let said = Manifest::parse("(name: \"Example\", version: \"1\", seam: \"1.1\", summary: \"\", stages: [], reference: \"()\")");
+    /// assert_eq!(said.unwrap_err(), "`Example` is no plugin name: lower-case letters, digits, `-`");
+    /// ```
+    ///
     /// # Errors
     /// In words: what is wrong and where.
     pub fn parse(text: &str) -> Result<Self, String> {
@@ -52,6 +75,13 @@ impl Manifest {
     }
 
     /// The seam's version, as (major, minor).
+    ///
+    /// ```
+    /// # use palisade_abi::manifest::Manifest;
+    /// # let text = "(name: \"x\", version: \"1\", seam: \"1.1\", summary: \"\", stages: [], reference: \"()\")";
+    /// assert_eq!(Manifest::parse(text)?.seam_version(), Some((1, 1)));
+    /// # Ok::<(), String>(())
+    /// ```
     #[must_use]
     pub fn seam_version(&self) -> Option<(u32, u32)> {
         let (major, minor) = self.seam.split_once('.')?;

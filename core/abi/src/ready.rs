@@ -93,6 +93,12 @@ pub enum Ready {
 }
 
 /// A limit: a number in the resource's own unit, or none.
+///
+/// ```
+/// # use palisade_abi::{Amount, Ready};
+/// let limit = Ready::limit("RLIMIT_CORE", Amount::Number(0), Amount::Unlimited);
+/// assert_eq!(limit, Ready::limit("RLIMIT_CORE", 0, Amount::Unlimited));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Amount {
     /// So much.
@@ -149,23 +155,48 @@ fn texts<S: Into<String>>(all: impl IntoIterator<Item = S>) -> Vec<String> {
 
 impl Ready {
     /// Writes a file that is there. On the host, undoing puts back what stood in it.
+    ///
+    /// ```
+    /// # use palisade_abi::Ready;
+    /// let ready = Ready::write_file("/proc/sys/net/ipv4/ip_forward", "1");
+    /// # let _ = ready;
+    /// ```
     pub fn write_file(path: impl Into<String>, text: impl Into<String>) -> Self {
         Self::WriteFile { path: path.into(), text: text.into(), mode: None }
     }
 
     /// Writes a file, and makes it with these permission bits (less the umask) where there is none. On the host, undoing
     /// puts back what stood in it, or removes it.
+    ///
+    /// ```
+    /// # use palisade_abi::Ready;
+    /// let ready = Ready::make_file("/run/mine/state", "running\n", 0o644);
+    /// # let _ = ready;
+    /// ```
     pub fn make_file(path: impl Into<String>, text: impl Into<String>, mode: u32) -> Self {
         Self::WriteFile { path: path.into(), text: text.into(), mode: Some(mode) }
     }
 
     /// Makes a directory, unless it is there. On the host, undoing removes one that was made.
+    ///
+    /// ```
+    /// # use palisade_abi::Ready;
+    /// let ready = Ready::make_directory("/run/mine", 0o755);
+    /// # let _ = ready;
+    /// ```
     pub fn make_directory(path: impl Into<String>, mode: u32) -> Self {
         Self::MakeDirectory { path: path.into(), mode }
     }
 
     /// Mounts a file system. For a bind mount `fstype` is empty and `bind` or `rbind` (with all below) is among the
     /// flags.
+    ///
+    /// ```
+    /// # use palisade_abi::Ready;
+    /// let fresh = Ready::mount("tmpfs", "", "/tmp", ["nosuid", "nodev"], "size=16m");
+    /// let bound = Ready::mount("", "/usr/share/zoneinfo", "/zones", ["bind", "ro"], "");
+    /// assert_ne!(fresh, bound);
+    /// ```
     pub fn mount<S: Into<String>>(
         fstype: impl Into<String>,
         source: impl Into<String>,
@@ -178,16 +209,36 @@ impl Ready {
     }
 
     /// Sets a resource limit, by its name in getrlimit(2).
+    ///
+    /// ```
+    /// # use palisade_abi::Ready;
+    /// let ready = Ready::limit("RLIMIT_NOFILE", 64, 64);
+    /// # let _ = ready;
+    /// ```
     pub fn limit(resource: impl Into<String>, soft: impl Into<Amount>, hard: impl Into<Amount>) -> Self {
         Self::Limit { resource: resource.into(), soft: soft.into(), hard: hard.into() }
     }
 
     /// Sets the host name.
+    ///
+    /// ```
+    /// # use palisade_abi::Ready;
+    /// let ready = Ready::hostname("fence");
+    /// # let _ = ready;
+    /// ```
     pub fn hostname(name: impl Into<String>) -> Self {
         Self::Hostname { name: name.into() }
     }
 
     /// Installs a filter of system calls: code, jt, jf and k of each instruction.
+    ///
+    /// ```
+    /// # use palisade_abi::Ready;
+    /// const LD_NR: (u16, u8, u8, u32) = (0x20, 0, 0, 0);
+    /// const RET_ALLOW: (u16, u8, u8, u32) = (0x06, 0, 0, 0x7fff_0000);
+    /// let nothing_denied = Ready::filter([LD_NR, RET_ALLOW], [""; 0]);
+    /// # let _ = nothing_denied;
+    /// ```
     pub fn filter<S: Into<String>>(
         instructions: impl IntoIterator<Item = (u16, u8, u8, u32)>,
         flags: impl IntoIterator<Item = S>,
@@ -196,11 +247,22 @@ impl Ready {
     }
 
     /// Asks for new namespaces, by their names in clone(2).
+    ///
+    /// ```
+    /// # use palisade_abi::Ready;
+    /// let ready = Ready::namespaces(["CLONE_NEWUTS", "CLONE_NEWIPC"]);
+    /// # let _ = ready;
+    /// ```
     pub fn namespaces<S: Into<String>>(flags: impl IntoIterator<Item = S>) -> Self {
         Self::Namespaces { flags: texts(flags) }
     }
 
     /// Its text, as it crosses the seam.
+    ///
+    /// ```
+    /// # use palisade_abi::Ready;
+    /// assert_eq!(Ready::hostname("box").to_text(), r#"Hostname(name:"box")"#);
+    /// ```
     #[must_use]
     pub fn to_text(&self) -> String {
         // Nothing in it can fail to be written; an empty text would be refused by whoever reads it.
@@ -208,6 +270,12 @@ impl Ready {
     }
 
     /// Reads it from its text.
+    ///
+    /// ```
+    /// # use palisade_abi::Ready;
+    /// assert_eq!(Ready::parse(r#"Hostname(name: "box")"#), Ok(Ready::hostname("box")));
+    /// assert!(Ready::parse(r#"Hostnaem(name: "box")"#).is_err());
+    /// ```
     ///
     /// # Errors
     /// In words: a kind or a field that is not known, and where.

@@ -1,182 +1,29 @@
-//! What the author of a plugin implements and uses.
+//! The steps that a plugin makes.
 
+use crate::action::{Action, Context, Evidence};
 use crate::error::Error;
-use crate::facts::Host;
 use crate::ready::Ready;
-use crate::seam::RawContext;
-use crate::told::{Act, Attempt, Change, Denial, Finding, Finish, Left};
 use palisade_model::diag::Origin;
-use palisade_model::layer::Layered;
 use palisade_model::plan::Demand;
 use palisade_model::stage::Stage;
 use std::fmt;
-use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
-
-/// A plugin: how it sees the host, and how its section of a policy becomes an [`Isolator`].
-pub trait Plugin: 'static {
-    /// The plugin's section in a policy, made with [`crate::layered!`].
-    type Config: Layered + serde::de::DeserializeOwned;
-
-    /// Says what this host offers of what the plugin needs. `palisade doctor` prints it.
-    fn probe(host: &Host) -> Vec<Finding>;
-
-    /// Checks the merged configuration and makes the isolator for one launch. Touches nothing.
-    ///
-    /// # Errors
-    /// A policy error where the configuration makes no sense.
-    fn configure(config: Self::Config, host: &Host) -> Result<Box<dyn Isolator>, Error>;
-
-    /// Finds what launchers that were killed left on this host, and removes it where `remove` says so. What a run
-    /// that goes on needs must not be among it, whoever looks, and from whichever namespace. `palisade gc` asks.
-    ///
-    /// # Errors
-    /// The host could not be looked at. What could not be removed is no error, but told with its reason.
-    fn collect(_host: &Host, _remove: bool) -> Result<Vec<Left>, Error> {
-        Ok(Vec::new())
-    }
-}
-
-/// A plugin configured for one launch.
-pub trait Isolator {
-    /// Makes the steps. Touches nothing: a plan can be printed without running anything.
-    ///
-    /// # Errors
-    /// A host error where this host cannot give what the policy asks for.
-    fn plan(&self, host: &Host) -> Result<Vec<Step>, Error>;
-
-    /// Names fds to be watched while the workload runs. Asked again after each call of `ready`.
-    fn watch(&self) -> Vec<i32> {
-        Vec::new()
-    }
-
-    /// Deals with one of those fds, which is readable now.
-    ///
-    /// # Errors
-    /// Ends the launch: a watcher that fails no longer watches.
-    fn ready(&mut self, _fd: i32) -> Result<(), Error> {
-        Ok(())
-    }
-
-    /// Says what runs that are over changed in trees of the host, where that was kept beside them. Nothing is launched.
-    /// `palisade changes` asks. Since seam 1.1.
-    ///
-    /// # Errors
-    /// The host could not be looked at.
-    fn changes(&self) -> Result<Vec<Change>, Error> {
-        Ok(Vec::new())
-    }
-
-    /// Gives commands that try what it claims to stop, as it is configured, for `palisade probe`. Since seam 1.1.
-    ///
-    /// # Errors
-    /// They cannot be named; nothing is probed then.
-    fn attempts(&self) -> Result<Vec<Attempt>, Error> {
-        Ok(Vec::new())
-    }
-
-    /// Says what was used so far, while the workload runs: counters, and what is only true now. Asked a few times a
-    /// second at most, and only where somebody wants to know.
-    ///
-    /// # Errors
-    /// Reported once; the workload goes on, and this isolator is not asked again.
-    fn sample(&mut self) -> Result<Vec<(String, u64)>, Error> {
-        Ok(Vec::new())
-    }
-
-    /// Takes a descriptor that one of its steps handed over with [`Context::hand_over`]. Since seam 1.1.
-    ///
-    /// # Errors
-    /// Ends the launch.
-    fn take(&mut self, _fd: OwnedFd) -> Result<(), Error> {
-        Ok(())
-    }
-
-    /// Tells what the workload has asked for since `ready` was called, where somebody wants to know why things are
-    /// denied ([`Host::explains`]). What it asked for waits until [`Isolator::settle`]. Since seam 1.1.
-    ///
-    /// # Errors
-    /// As `ready`.
-    fn acts(&mut self) -> Result<Vec<Act>, Error> {
-        Ok(Vec::new())
-    }
-
-    /// Says why it denies something, where it does, as far as it can tell: also of what another isolator saw. The host's
-    /// rights are greater than the workload's, so nothing may be opened or changed by name here that `act` names, other
-    /// than to look at it. Since seam 1.1.
-    fn explain(&self, _act: &Act) -> Option<Denial> {
-        None
-    }
-
-    /// Lets go on what `acts` told: what the policy allows is done, what it denies is answered. Since seam 1.1.
-    ///
-    /// # Errors
-    /// As `ready`.
-    fn settle(&mut self) -> Result<(), Error> {
-        Ok(())
-    }
-
-    /// Says what was used and which limits were hit, after the workload ended and before anything is undone.
-    ///
-    /// # Errors
-    /// Reported; the undoing goes on.
-    fn finish(&mut self) -> Result<Finish, Error> {
-        Ok(Finish::default())
-    }
-}
-
-/// The doing, checking and undoing of a [`Step`].
-pub trait Action {
-    /// Does it.
-    ///
-    /// # Errors
-    /// Ends the launch, unless the policy says `Degrade`.
-    fn apply(&mut self, context: &mut Context<'_>) -> Result<Evidence, Error>;
-
-    /// Reads back from the host what the kernel believes, before the workload is released. `None` where there
-    /// is nothing that the host can read.
-    ///
-    /// # Errors
-    /// The kernel believes something else than the policy says: ends the launch.
-    fn verify(&self, _context: &Context<'_>) -> Result<Option<Evidence>, Error> {
-        Ok(None)
-    }
-
-    /// The same from inside the process, before Seal, for what an unprivileged host may not read. Asked only of
-    /// a step made with [`Step::witnessed`].
-    ///
-    /// # Errors
-    /// As `verify`.
-    fn witness(&self, _context: &Context<'_>) -> Result<Evidence, Error> {
-        Ok(Evidence::default())
-    }
-
-    /// Takes it back. Called once for each step that was applied (and for one whose `apply` failed half-way),
-    /// in reverse order, on the host, for Prepare and Attach only; what lives in the child ends with it.
-    ///
-    /// # Errors
-    /// Reported; the undoing goes on.
-    fn undo(&mut self, _context: &mut Context<'_>) -> Result<(), Error> {
-        Ok(())
-    }
-
-    /// What exactly it will put in force, for `palisade plan --details`: texts of as many lines as it takes, each under
-    /// a name of one word. Asked only where somebody wants to see it, so it may take its time. Since seam 1.1.
-    fn details(&self) -> Vec<(String, String)> {
-        Vec::new()
-    }
-}
-
-/// What shows that a step is in force, in words for the report; empty where there is nothing to add.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Evidence(pub String);
-
-impl<T: Into<String>> From<T> for Evidence {
-    fn from(text: T) -> Self {
-        Self(text.into())
-    }
-}
 
 /// One thing to do.
+///
+/// ```
+/// # use palisade_abi::{Action, At, Context, Demand, Error, Evidence, Stage, Step};
+/// # struct Name(String);
+/// # impl Action for Name {
+/// #     fn apply(&mut self, _context: &mut Context<'_>) -> Result<Evidence, Error> { Ok(Evidence::default()) }
+/// # }
+/// # let name = At::new("fence".to_owned());
+/// let step = Step::new(Stage::Build, format!("sets the host name `{}`", name.value), Name(name.value))
+///     .origin(name.origin)
+///     .why("what reports its host's name says this one")
+///     .after("namespaces")
+///     .witnessed(true);
+/// assert_eq!(format!("{step:?}"), "build: sets the host name `fence`");
+/// ```
 pub struct Step {
     pub(crate) stage: Stage,
     pub(crate) words: String,
@@ -199,6 +46,17 @@ impl fmt::Debug for Step {
 
 impl Step {
     /// Makes a step: its stage, one line in words, and what it does.
+    ///
+    /// ```
+    /// # use palisade_abi::{Action, At, Context, Demand, Error, Evidence, Stage, Step};
+    /// # struct Name(String);
+    /// # impl Action for Name {
+    /// #     fn apply(&mut self, _context: &mut Context<'_>) -> Result<Evidence, Error> { Ok(Evidence::default()) }
+    /// # }
+    /// # let name = At::new("fence".to_owned());
+    /// let step = Step::new(Stage::Build, "sets the host name", Name(name.value));
+    /// # let _ = step;
+    /// ```
     pub fn new(stage: Stage, words: impl Into<String>, action: impl Action + 'static) -> Self {
         Self {
             stage,
@@ -216,6 +74,15 @@ impl Step {
     }
 
     /// Makes a step from a closure, for what needs no check from the host and no undoing.
+    ///
+    /// ```
+    /// # use palisade_abi::{Stage, Step};
+    /// let step = Step::run(Stage::Build, "leaves a directory for temporary files", |_context| {
+    ///     std::fs::create_dir_all("/tmp/mine")?;
+    ///     Ok("it is there")
+    /// });
+    /// # let _ = step;
+    /// ```
     pub fn run<F, E>(stage: Stage, words: impl Into<String>, apply: F) -> Self
     where
         F: FnMut(&mut Context<'_>) -> Result<E, Error> + 'static,
@@ -226,6 +93,13 @@ impl Step {
 
     /// Makes a step from data: palisade itself does it, reads it back and undoes it. Since seam 1.1; a palisade that is
     /// older refuses it.
+    ///
+    /// ```
+    /// # use palisade_abi::{Ready, Stage, Step};
+    /// let ready = Ready::write_file("/proc/sys/net/ipv4/ip_unprivileged_port_start", "80");
+    /// let step = Step::ready(Stage::Build, "lets it listen on port 80 and above", ready).after("namespaces");
+    /// # let _ = step;
+    /// ```
     pub fn ready(stage: Stage, words: impl Into<String>, ready: Ready) -> Self {
         let mut step = Self::new(stage, words, Unknown);
         step.ready = Some(ready.to_text());
@@ -233,6 +107,18 @@ impl Step {
     }
 
     /// Asks for `CLONE_NEW*` flags when the process is created.
+    ///
+    /// ```
+    /// # use palisade_abi::{Action, At, Context, Demand, Error, Evidence, Stage, Step};
+    /// # struct Name(String);
+    /// # impl Action for Name {
+    /// #     fn apply(&mut self, _context: &mut Context<'_>) -> Result<Evidence, Error> { Ok(Evidence::default()) }
+    /// # }
+    /// # let name = At::new("fence".to_owned());
+    /// const CLONE_NEWUTS: u64 = 0x0400_0000;
+    /// let step = Step::at_clone(CLONE_NEWUTS, "gets a uts namespace", Name(name.value));
+    /// assert_eq!(format!("{step:?}"), "clone: gets a uts namespace");
+    /// ```
     pub fn at_clone(flags: u64, words: impl Into<String>, action: impl Action + 'static) -> Self {
         let mut step = Self::new(Stage::Clone, words, action);
         step.clone_flags = flags;
@@ -240,6 +126,17 @@ impl Step {
     }
 
     /// Names the policy line it comes from.
+    ///
+    /// ```
+    /// # use palisade_abi::{Action, At, Context, Demand, Error, Evidence, Stage, Step};
+    /// # struct Name(String);
+    /// # impl Action for Name {
+    /// #     fn apply(&mut self, _context: &mut Context<'_>) -> Result<Evidence, Error> { Ok(Evidence::default()) }
+    /// # }
+    /// # let name = At::new("fence".to_owned());
+    /// let step = Step::new(Stage::Build, "sets the host name", Name(name.value)).origin(name.origin);
+    /// # let _ = step;
+    /// ```
     #[must_use]
     pub fn origin(mut self, origin: Option<Origin>) -> Self {
         self.origin = origin;
@@ -247,6 +144,17 @@ impl Step {
     }
 
     /// Says why it is done, for `palisade plan`.
+    ///
+    /// ```
+    /// # use palisade_abi::{Action, At, Context, Demand, Error, Evidence, Stage, Step};
+    /// # struct Name(String);
+    /// # impl Action for Name {
+    /// #     fn apply(&mut self, _context: &mut Context<'_>) -> Result<Evidence, Error> { Ok(Evidence::default()) }
+    /// # }
+    /// # let name = At::new("fence".to_owned());
+    /// let step = Step::new(Stage::Build, "sets the host name", Name(name.value)).why("the host's own tells who runs it");
+    /// # let _ = step;
+    /// ```
     #[must_use]
     pub fn why(mut self, why: impl Into<String>) -> Self {
         self.why = why.into();
@@ -254,6 +162,20 @@ impl Step {
     }
 
     /// Says what becomes of the launch when the step fails.
+    ///
+    /// ```
+    /// # use palisade_abi::{Action, At, Context, Demand, Error, Evidence, Stage, Step};
+    /// # struct Name(String);
+    /// # impl Action for Name {
+    /// #     fn apply(&mut self, _context: &mut Context<'_>) -> Result<Evidence, Error> { Ok(Evidence::default()) }
+    /// # }
+    /// # let name = At::new("fence".to_owned());
+    /// // From the policy: `name_demand: Degrade`. Without it the launch ends where the step fails.
+    /// let wanted: Option<At<Demand>> = Some(At::new(Demand::Degrade));
+    /// let demand = wanted.map(|at| at.value).unwrap_or_default();
+    /// let step = Step::new(Stage::Build, "sets the host name", Name(name.value)).demand(demand);
+    /// # let _ = step;
+    /// ```
     #[must_use]
     pub fn demand(mut self, demand: Demand) -> Self {
         self.demand = demand;
@@ -261,6 +183,17 @@ impl Step {
     }
 
     /// Puts it behind the steps that another plugin has in the same stage, if that plugin is in the policy.
+    ///
+    /// ```
+    /// # use palisade_abi::{Action, At, Context, Demand, Error, Evidence, Stage, Step};
+    /// # struct Name(String);
+    /// # impl Action for Name {
+    /// #     fn apply(&mut self, _context: &mut Context<'_>) -> Result<Evidence, Error> { Ok(Evidence::default()) }
+    /// # }
+    /// # let name = At::new("fence".to_owned());
+    /// let step = Step::new(Stage::Build, "sets the host name", Name(name.value)).after("namespaces");
+    /// # let _ = step;
+    /// ```
     #[must_use]
     pub fn after(mut self, plugin: impl Into<String>) -> Self {
         self.after.push(plugin.into());
@@ -268,6 +201,17 @@ impl Step {
     }
 
     /// Lets an Attach step run while the child builds; it is done before anything of the workload exists.
+    ///
+    /// ```
+    /// # use palisade_abi::{Action, At, Context, Demand, Error, Evidence, Stage, Step};
+    /// # struct Name(String);
+    /// # impl Action for Name {
+    /// #     fn apply(&mut self, _context: &mut Context<'_>) -> Result<Evidence, Error> { Ok(Evidence::default()) }
+    /// # }
+    /// # let name = At::new("fence".to_owned());
+    /// let step = Step::new(Stage::Attach, "tells a server of the process", Name(name.value)).concurrent();
+    /// # let _ = step;
+    /// ```
     #[must_use]
     pub fn concurrent(mut self) -> Self {
         self.concurrent = true;
@@ -275,6 +219,17 @@ impl Step {
     }
 
     /// Has `witness` asked in the child, before Seal.
+    ///
+    /// ```
+    /// # use palisade_abi::{Action, At, Context, Demand, Error, Evidence, Stage, Step};
+    /// # struct Name(String);
+    /// # impl Action for Name {
+    /// #     fn apply(&mut self, _context: &mut Context<'_>) -> Result<Evidence, Error> { Ok(Evidence::default()) }
+    /// # }
+    /// # let name = At::new("fence".to_owned());
+    /// let step = Step::new(Stage::Build, "sets the host name", Name(name.value)).witnessed(true);
+    /// # let _ = step;
+    /// ```
     #[must_use]
     pub fn witnessed(mut self, yes: bool) -> Self {
         self.witnessed = yes;
@@ -311,56 +266,5 @@ impl Action for Unknown {
     /// A step of stage Clone is only ever asked this.
     fn verify(&self, _context: &Context<'_>) -> Result<Option<Evidence>, Error> {
         Self::refuse()
-    }
-}
-
-/// What palisade lends to a step while it runs.
-pub struct Context<'a>(pub(crate) RawContext<'a>);
-
-impl fmt::Debug for Context<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Context(pid {:?})", self.number("pid"))
-    }
-}
-
-impl Context<'_> {
-    /// Gives a number by name, if palisade has it now.
-    #[must_use]
-    pub fn number(&self, name: &str) -> Option<i64> {
-        self.0.number(name.into()).into_option()
-    }
-
-    fn pid_named(&self, name: &str) -> Result<i32, Error> {
-        self.number(name)
-            .and_then(|n| i32::try_from(n).ok())
-            .ok_or_else(|| Error::new(crate::ErrorKind::Plugin, format!("no `{name}` at this stage")))
-    }
-
-    /// The process that is being set up, as the host numbers it. From Attach on. While steps are verified this
-    /// is the workload's own process; before that it is the process that was cloned.
-    ///
-    /// # Errors
-    /// There is none yet.
-    pub fn pid(&self) -> Result<i32, Error> {
-        self.pid_named("pid")
-    }
-
-    /// The process that was cloned: palisade's init where there is one, else the workload's.
-    ///
-    /// # Errors
-    /// There is none yet.
-    pub fn init_pid(&self) -> Result<i32, Error> {
-        self.pid_named("init_pid")
-    }
-
-    /// Offers an open cgroup v2 directory for the process to be born in. Prepare only; the fd must stay open.
-    pub fn offer_cgroup(&mut self, fd: i32) {
-        self.0.offer_cgroup(fd);
-    }
-
-    /// Hands a descriptor over to the isolator's [`Isolator::take`] on the host. Drop and Seal only; it must stay open
-    /// until the workload is executed. Since seam 1.1.
-    pub fn hand_over(&mut self, fd: BorrowedFd<'_>) {
-        self.0.hand_over(fd.as_raw_fd());
     }
 }

@@ -5,6 +5,12 @@ use palisade_model::severity::Severity;
 use std::collections::BTreeMap;
 
 /// How much of a feature a host has.
+///
+/// ```
+/// # use palisade_abi::{Finding, Support};
+/// let found = if std::path::Path::new("/proc/self/timens_offsets").exists() { Support::Full } else { Support::Missing };
+/// # let _ = Finding { feature: String::new(), support: found, detail: String::new(), remedy: String::new() };
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Support {
     /// All of it.
@@ -16,6 +22,17 @@ pub enum Support {
 }
 
 /// What a plugin found out about one thing that it needs.
+///
+/// ```
+/// # use palisade_abi::{Finding, Support};
+/// let finding = Finding {
+///     feature: "core scheduling".to_owned(),
+///     support: Support::Missing,
+///     detail: "Linux 5.10".to_owned(),
+///     remedy: "Linux 5.14 has it".to_owned(),
+/// };
+/// # let _ = finding;
+/// ```
 #[derive(Clone, Debug)]
 pub struct Finding {
     /// The feature, in the field's words.
@@ -29,6 +46,12 @@ pub struct Finding {
 }
 
 /// What a run that is over left on the host.
+///
+/// ```
+/// # use palisade_abi::Left;
+/// let left = Left { what: "/run/mine/x1".to_owned(), removed: false, why: "somebody has it open".to_owned() };
+/// # let _ = left;
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Left {
     /// What it is and where, in one line.
@@ -40,6 +63,17 @@ pub struct Left {
 }
 
 /// What runs that are over changed in a tree of the host, where the change was kept and the tree was not touched.
+///
+/// ```
+/// # use palisade_abi::{Change, Changed};
+/// let change = Change {
+///     tree: "/src".to_owned(),
+///     path: "/src/new".to_owned(),
+///     what: Changed::Changed,
+///     from: Some("/src/old".to_owned()),
+/// };
+/// # let _ = change;
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// The tree.
@@ -53,6 +87,11 @@ pub struct Change {
 }
 
 /// What became of a name.
+///
+/// ```
+/// # use palisade_abi::Changed;
+/// assert_ne!(Changed::Added, Changed::Removed);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Changed {
     /// It is new.
@@ -65,6 +104,11 @@ pub enum Changed {
 
 impl Changed {
     /// In one word.
+    ///
+    /// ```
+    /// # use palisade_abi::Changed;
+    /// assert_eq!(Changed::Added.name(), "added");
+    /// ```
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -78,6 +122,20 @@ impl Changed {
 /// Something that a plugin claims to stop, as a command that tries it. `palisade probe` runs it twice, outside as the
 /// caller and inside as the workload; it worked where its standard output holds the token of the run, which stands for
 /// `{token}` in the arguments. So it is to print that only if it worked. Since seam 1.1.
+///
+/// ```
+/// # use palisade_abi::{Attempt, Severity};
+/// let attempt = Attempt {
+///     id: "rename-host".to_owned(),
+///     severity: Severity::Medium,
+///     attempts: "sets the host name".to_owned(),
+///     layers: "the uts namespace, or a filter".to_owned(),
+///     needs: "CAP_SYS_ADMIN".to_owned(),
+///     harmless: "it sets the name that it has already".to_owned(),
+///     argv: ["sh", "-c", "hostname \"$(hostname)\" && echo {token}"].map(str::to_owned).to_vec(),
+/// };
+/// # let _ = attempt;
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
     /// Its name: lower-case letters, digits and `-`. It is shown behind the plugin's and a dot.
@@ -97,6 +155,12 @@ pub struct Attempt {
 }
 
 /// What an isolator says when the workload has ended.
+///
+/// ```
+/// # use palisade_abi::{Finish, Hit};
+/// let finish = Finish { figures: vec![("names_asked_count".to_owned(), 3)], ..Finish::default() };
+/// assert!(finish.hits.is_empty());
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Finish {
     /// Figures by name; the name ends in its unit (`memory_peak_bytes`).
@@ -106,6 +170,17 @@ pub struct Finish {
 }
 
 /// A limit that the workload ran into.
+///
+/// ```
+/// # use palisade_abi::Hit;
+/// let hit = Hit {
+///     limit: "names.max".to_owned(),
+///     words: "it asked for more names than it may\nraise names.max".to_owned(),
+///     ended_it: false,
+///     origin: None,
+/// };
+/// # let _ = hit;
+/// ```
 #[derive(Clone, Debug)]
 pub struct Hit {
     /// The limit's name (`memory.max`).
@@ -134,16 +209,34 @@ pub struct Hit {
 ///
 /// What stands behind a pointer can be changed by the workload at any time, so it is good for an explanation and never
 /// for a decision.
+///
+/// ```
+/// # use palisade_abi::Act;
+/// let act = Act::new([("call", "openat"), ("path", "/etc/shadow"), ("to", "read")]);
+/// assert!(act.wants("read") && !act.wants("write"));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Act(pub(crate) BTreeMap<String, String>);
 
 impl Act {
     /// Makes one from named facts.
+    ///
+    /// ```
+    /// # use palisade_abi::Act;
+    /// let act = Act::new([("signal", "31")]);
+    /// assert_eq!(act.number("signal"), Some(31));
+    /// ```
     pub fn new<K: Into<String>, V: Into<String>>(facts: impl IntoIterator<Item = (K, V)>) -> Self {
         Self(facts.into_iter().map(|(name, fact)| (name.into(), fact.into())).collect())
     }
 
     /// Adds a fact.
+    ///
+    /// ```
+    /// # use palisade_abi::Act;
+    /// let act = Act::default().with("call", "connect").with("port", "443");
+    /// assert_eq!(act.fact("call"), Some("connect"));
+    /// ```
     #[must_use]
     pub fn with(mut self, name: &str, fact: impl Into<String>) -> Self {
         self.0.insert(name.to_owned(), fact.into());
@@ -151,18 +244,35 @@ impl Act {
     }
 
     /// Gives a fact by name.
+    ///
+    /// ```
+    /// # use palisade_abi::Act;
+    /// assert_eq!(Act::new([("call", "openat")]).fact("path"), None);
+    /// ```
     #[must_use]
     pub fn fact(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 
     /// Gives a fact that is a number.
+    ///
+    /// ```
+    /// # use palisade_abi::Act;
+    /// assert_eq!(Act::new([("pid", "12")]).number("pid"), Some(12));
+    /// assert_eq!(Act::new([("path", "/etc")]).number("path"), None);
+    /// ```
     #[must_use]
     pub fn number(&self, name: &str) -> Option<i64> {
         self.fact(name)?.parse().ok()
     }
 
     /// Gives an argument of the call by its place, from 0 on: the low half, as most calls take it.
+    ///
+    /// ```
+    /// # use palisade_abi::Act;
+    /// let act = Act::new([("call", "setuid"), ("arguments", "4294967296 7")]);
+    /// assert_eq!((act.argument(0), act.argument(1), act.argument(2)), (Some(0), Some(7), None));
+    /// ```
     #[must_use]
     pub fn argument(&self, place: usize) -> Option<u32> {
         let number: u64 = self.fact("arguments")?.split(' ').nth(place)?.parse().ok()?;
@@ -170,6 +280,12 @@ impl Act {
     }
 
     /// Says whether this is wanted of the file.
+    ///
+    /// ```
+    /// # use palisade_abi::Act;
+    /// let act = Act::new([("to", "read write")]);
+    /// assert!(act.wants("write") && !act.wants("execute"));
+    /// ```
     #[must_use]
     pub fn wants(&self, what: &str) -> bool {
         self.fact("to").is_some_and(|all| all.split(' ').any(|one| one == what))
@@ -177,6 +293,18 @@ impl Act {
 }
 
 /// Why an isolator does not let the workload do something. Since seam 1.1.
+///
+/// ```
+/// # use palisade_abi::Denial;
+/// let denial = Denial {
+///     answer: "EPERM".to_owned(),
+///     why: "no host name may be set".to_owned(),
+///     help: "\"mine\": (rename: Allow)".to_owned(),
+///     seen: true,
+///     ..Denial::default()
+/// };
+/// assert_eq!(denial.origin, None);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Denial {
     /// What the workload gets: the errno by name, or a signal.

@@ -1,9 +1,12 @@
-//! An author's types as seam objects. Every entry from palisade passes through [`guarded`]: a panic that
+//! An author's types as seam objects. Every entry from palisade passes through `guarded`: a panic that
 //! reached the seam would end the process with a status that nobody can tell from the workload's own.
 
+use crate::action::{Context, Evidence};
 use crate::error::{Error, ErrorKind};
 use crate::facts::Host;
-use crate::sdk::{Context, Evidence, Isolator, Plugin, Step};
+use crate::isolator::Isolator;
+use crate::plugin::Plugin;
+use crate::sdk::Step;
 use crate::seam::{
     ContextObject_TO, Failure, IsolatorObject, IsolatorObject_TO, PluginModule, PluginModule_Ref, RawAttempt,
     RawChange, RawContext, RawDenial, RawFacts, RawFinding, RawFinish, RawHit, RawIsolator, RawLayer, RawLeft,

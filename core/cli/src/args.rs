@@ -1,8 +1,14 @@
 //! What can be said on the command line.
 
+mod check;
+mod install;
+mod new;
 mod policy;
 
+pub(crate) use check::PluginCheck;
 use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueHint};
+pub(crate) use install::{PluginInstall, PluginRemove};
+pub(crate) use new::{Lang, PluginNew};
 use palisade_runtime::model::stage::Stage;
 use palisade_runtime::model::units::Time;
 pub(crate) use policy::{PolicyCheck, PolicyList, PolicyShow, PolicyTest, PolicyVerb};
@@ -173,7 +179,7 @@ pub(crate) struct Probe {
     pub(crate) form: Form,
 }
 
-/// List, describe and verify plugins
+/// List, describe, verify and install plugins
 ///
 /// A plugin is a file `libpalisade_NAME.so` in one of the directories below. What it says about itself is read
 /// from the file; nothing of it runs before it is known to be trusted.
@@ -182,6 +188,10 @@ pub(crate) enum PluginVerb {
     List(PluginList),
     Info(PluginInfo),
     Verify(PluginVerify),
+    Install(PluginInstall),
+    Remove(PluginRemove),
+    Check(PluginCheck),
+    New(PluginNew),
 }
 
 /// List the plugins that can be found
@@ -221,7 +231,7 @@ pub(crate) struct PluginVerify {
     #[arg(value_name = "NAME")]
     pub(crate) name: Option<String>,
     /// Let a plugin that did not come with palisade act in these stages of the workload's process: build, drop, seal.
-    /// Holds until its file changes
+    /// Holds for what its file contains now
     #[arg(long, value_name = "STAGE", value_delimiter = ',', requires = "name")]
     pub(crate) grant: Vec<Stage>,
     /// Open it in a confined process of its own: nothing of it runs in this one. For plugins that policies name under

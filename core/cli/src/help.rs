@@ -23,18 +23,23 @@ const POLICY_HOST: File =
 const PLUGIN_NEAR: File =
     ("BIN/, BIN/../lib/palisade/plugins/", "plugins beside the program, as a build leaves them, and below its prefix");
 const PLUGIN_HOST: File = ("/usr/local/lib/palisade/plugins/, /usr/lib/palisade/plugins/", "plugins of this host");
+const PLUGIN_ROOT: File = ("/var/lib/palisade/plugins/", "plugins that root installed");
 const PLUGIN_USER: File =
     ("~/.local/share/palisade/plugins/", "plugins of the user; not looked at as root ($XDG_DATA_HOME)");
-const LOCK_ROOT: File = ("/var/lib/palisade/plugins.lock", "which plugins were checked, for root");
+const LOCK_ROOT: File = ("/var/lib/palisade/plugins.lock", "which plugins were checked and installed, for root");
 const LOCK_USER: File = ("~/.local/state/palisade/plugins.lock", "the same for a user ($XDG_STATE_HOME)");
+const KEYS_HOST: File = ("/etc/palisade/keys/*.pub", "keys that vouch for plugins");
+const KEYS_USER: File = ("~/.config/palisade/keys/*.pub", "keys of the user; not looked at as root ($XDG_CONFIG_HOME)");
 
 const POLICY_FILES: &[File] = &[POLICY_USER, POLICY_HOST];
-const PLUGIN_FILES: &[File] = &[PLUGIN_NEAR, PLUGIN_HOST, PLUGIN_USER, LOCK_ROOT, LOCK_USER];
+const PLUGIN_FILES: &[File] = &[PLUGIN_NEAR, PLUGIN_HOST, PLUGIN_ROOT, PLUGIN_USER, LOCK_ROOT, LOCK_USER];
+const INSTALL_FILES: &[File] = &[PLUGIN_ROOT, PLUGIN_USER, LOCK_ROOT, LOCK_USER, KEYS_HOST, KEYS_USER];
 const RUNS: &[File] = &[
     ("/run/palisade/NAME", "the names of root's runs that go on"),
     ("$XDG_RUNTIME_DIR/palisade/NAME", "those of a user"),
 ];
-const ALL_FILES: &[File] = &[POLICY_USER, POLICY_HOST, PLUGIN_NEAR, PLUGIN_HOST, PLUGIN_USER, LOCK_ROOT, LOCK_USER];
+const ALL_FILES: &[File] =
+    &[POLICY_USER, POLICY_HOST, PLUGIN_NEAR, PLUGIN_HOST, PLUGIN_ROOT, PLUGIN_USER, LOCK_ROOT, LOCK_USER];
 
 const OK: u8 = ExitCode::OK;
 const USAGE: u8 = ExitCode::USAGE;
@@ -240,6 +245,49 @@ pub(crate) const PAGES: &[Page] = &[
         codes: &[OK, USAGE, PLUGIN],
         notes: &[(OK, "all are good"), (PLUGIN, "one is refused")],
         files: PLUGIN_FILES,
+    },
+    Page {
+        path: &["plugin", "install"],
+        examples: &[
+            ("palisade plugin install ./libmine.so", "it says what it would do, and asks"),
+            ("sudo palisade plugin install libmine.so --grant build,seal", "for everybody on this host"),
+            ("palisade plugin install mine.so --signature mine.so.minisig", "signed by one of the keys below"),
+        ],
+        codes: &[OK, USAGE, PLUGIN],
+        notes: &[(PLUGIN, "it was refused; nothing was installed")],
+        files: INSTALL_FILES,
+    },
+    Page {
+        path: &["plugin", "remove"],
+        examples: &[("palisade plugin remove mine", "")],
+        codes: &[OK, USAGE, PLUGIN],
+        notes: &[],
+        files: INSTALL_FILES,
+    },
+    Page {
+        path: &["plugin", "check"],
+        examples: &[
+            ("palisade plugin check target/debug/libmine.so", ""),
+            ("palisade plugin check target/debug/libmine.so --only faults --json", "one check, for programs"),
+        ],
+        codes: &[OK, ExitCode::FAILED, USAGE, PLUGIN, HOST],
+        notes: &[
+            (OK, "every check passed, or says nothing about this plugin"),
+            (PLUGIN, "the file could not be read"),
+            (HOST, "none failed, but one could not be tried here"),
+        ],
+        files: PLUGIN_FILES,
+    },
+    Page {
+        path: &["plugin", "new"],
+        examples: &[
+            ("palisade plugin new mine", "a crate that is built and tested by cargo"),
+            ("palisade plugin new mine --lang c", "in C, with the header, for make"),
+            ("palisade plugin new mine --sdk ~/src/palisade", "against the SDK of a source tree"),
+        ],
+        codes: &[OK, USAGE],
+        notes: &[(USAGE, "the name cannot be a plugin's, or something of that name is there")],
+        files: &[],
     },
     Page {
         path: &["completions"],

@@ -41,7 +41,13 @@ pub(crate) fn foreign(text: &str) -> String {
 
 /// Without control characters except line breaks and tabs: policies and plugins are foreign text.
 pub(crate) fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if steers(c) && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c }).collect()
+}
+
+/// Control characters, and those that turn the direction of what follows: text would stand where it is not.
+fn steers(c: char) -> bool {
+    let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || turns
 }
 
 /// The same in one line.
@@ -115,6 +121,7 @@ mod tests {
     #[test]
     fn nothing_foreign_steers_a_terminal() {
         assert_eq!(clean("a\x1b[2Jb\tc\nd\r"), "a\u{fffd}[2Jb\tc\nd\u{fffd}");
+        assert_eq!(clean("a\u{202e}b\u{2066}c"), "a\u{fffd}b\u{fffd}c");
         assert_eq!(one_line(" a \n\n b\x07"), "a; b\u{fffd}");
     }
 

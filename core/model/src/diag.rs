@@ -12,6 +12,13 @@ use serde::{Deserialize, Serialize};
 pub struct SourceId(pub u32);
 
 /// A byte range in one source.
+///
+/// ```
+/// # use palisade_model::diag::{Origin, Sources};
+/// let mut sources = Sources::default();
+/// let source = sources.add("web.ron", "(\n    port: 80\n)");
+/// assert_eq!(sources.locate(Origin { source, start: 12, end: 14 }), "web.ron:2:11");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Origin {
     /// Which text.

@@ -8,6 +8,19 @@ use crate::diag::{Diagnostic, Origin};
 use crate::stage::Stage;
 
 /// What is to happen when a step cannot be done.
+///
+/// ```
+/// # use palisade_model::{diag::SourceId, layer::{At, Fragment, parse}, plan::Demand, vars::Vars};
+/// # palisade_model::layered! { struct Config {
+/// /// In a plugin's section, for what not every host can give.
+/// cores_demand: Option<At<Demand>>,
+/// # } }
+/// # let read = |text: &str| parse::<Config>(&Fragment::policy(SourceId(0), text, 0), &Vars::new());
+/// let written = read("(cores_demand: Degrade)")?.cores_demand.map(|at| at.value);
+/// assert_eq!(written, Some(Demand::Degrade));
+/// assert_eq!(Demand::default(), Demand::Require);
+/// # Ok::<(), palisade_model::diag::Diagnostic>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Demand {
     /// Nothing is started.

@@ -3,6 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 /// How bad it would be if it worked.
+///
+/// ```
+/// # use palisade_model::severity::Severity;
+/// assert!(Severity::Critical < Severity::Info, "the worst comes first");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
@@ -20,9 +25,19 @@ pub enum Severity {
 
 impl Severity {
     /// Worst first.
+    ///
+    /// ```
+    /// # use palisade_model::severity::Severity;
+    /// assert_eq!(Severity::ALL[0], Severity::Critical);
+    /// ```
     pub const ALL: [Self; 5] = [Self::Critical, Self::High, Self::Medium, Self::Low, Self::Info];
 
     /// The word of reports.
+    ///
+    /// ```
+    /// # use palisade_model::severity::Severity;
+    /// assert_eq!(Severity::High.word(), "high");
+    /// ```
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {

@@ -8,6 +8,13 @@ use serde::{Deserialize, Serialize};
 use crate::diag::suggest;
 
 /// When a step runs. The order of the variants is the order of events.
+///
+/// ```
+/// # use palisade_model::stage::{Place, Stage};
+/// assert!(Stage::Build < Stage::Drop && Stage::Drop < Stage::Seal);
+/// assert_eq!("build".parse(), Ok(Stage::Build));
+/// assert_eq!(Stage::Seal.to_string(), "seal");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
@@ -94,6 +101,11 @@ pub const STAGES: &[StageRow] = &[
 
 impl Stage {
     /// Its row in [`STAGES`].
+    ///
+    /// ```
+    /// # use palisade_model::stage::{Place, Stage};
+    /// assert!(Stage::Attach.row().why.contains("the child waits"));
+    /// ```
     #[must_use]
     pub fn row(self) -> &'static StageRow {
         // The table is in the order of the variants (tested).
@@ -101,12 +113,23 @@ impl Stage {
     }
 
     /// Where it runs.
+    ///
+    /// ```
+    /// # use palisade_model::stage::{Place, Stage};
+    /// assert_eq!(Stage::Prepare.runs_in(), Place::Host);
+    /// assert_eq!(Stage::Build.runs_in(), Place::Child);
+    /// ```
     #[must_use]
     pub fn runs_in(self) -> Place {
         self.row().runs_in
     }
 
     /// Its name in lower case.
+    ///
+    /// ```
+    /// # use palisade_model::stage::{Place, Stage};
+    /// assert_eq!(Stage::Watch.name(), "watch");
+    /// ```
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

@@ -26,11 +26,11 @@ const FORBIDDEN: [(DynamicTag, &str); 6] = [
 type Header = FileHeader64<Endianness>;
 type Segment = ProgramHeader64<Endianness>;
 
-/// Checks the structure and gives the text of the manifest.
+/// Checks the structure of a plugin's file and gives the text of its manifest. Nothing of it runs.
 ///
 /// # Errors
 /// In words: the first thing that is wrong.
-pub(crate) fn inspect(data: &[u8]) -> Result<String, String> {
+pub fn inspect(data: &[u8]) -> Result<String, String> {
     let header = Header::parse(data).map_err(|_not_elf| "it is not a 64-bit ELF file".to_owned())?;
     let endian = header.endian().map_err(|e| e.to_string())?;
     if header.e_machine(endian) != machine() {

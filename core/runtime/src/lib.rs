@@ -32,6 +32,7 @@
 //! | `facts`, `places`, `policies` | the host; where things are looked for; finding policies |
 //! | `plugins`, `elf`, `lock`, `library` | finding, trusting and loading plugins |
 //! | `hosted` | plugins in processes of their own |
+//! | `offer`, `install`, `pins`, `keys` | installing plugins, what holds for those installed, who vouches for them |
 //! | `entries` | calling plugins on the host, guarded |
 //! | `plan`, `step` | from a resolved policy to ordered steps; running one |
 //! | `ready` | ready-made steps of plugins |
@@ -52,12 +53,16 @@ mod explain;
 mod facts;
 mod hosted;
 mod init;
+mod install;
+mod keys;
 mod launch;
-mod library;
+pub mod library;
 mod lock;
 mod message;
 mod names;
+mod offer;
 mod palisade;
+mod pins;
 mod places;
 mod plan;
 mod plugins;
@@ -73,16 +78,19 @@ mod terminal;
 mod tree;
 mod workload;
 
+pub use elf::inspect;
 pub use error::{Kind, Trouble};
 pub use facts::{Facts, KERNEL_FEATURES, KERNEL_FLOOR};
 pub use launch::{Failed, Observer, Options};
 pub use names::Named;
+pub use offer::{Notes, Offer, Request, Vouched};
 pub use palisade::{Finding, Palisade, Support};
-pub use palisade_abi::{Attempt, Change, Changed, Severity};
+pub use palisade_abi::{Attempt, Change, Changed, SEAM_VERSION, Severity};
 pub use palisade_model as model;
 pub use palisade_model::policy::Hosting;
+pub use pins::{Installed, Origin, Pin, Signer, utc};
 pub use places::Places;
-pub use plan::{CORE, Detail, Plan, Planned};
+pub use plan::{CORE, Detail, Plan, Planned, read_envelope};
 pub use plugins::{Candidate, Plugin, Plugins};
 pub use policies::{Listed, Policy, SHIPPED};
 pub use running::Running;

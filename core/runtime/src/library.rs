@@ -8,32 +8,42 @@ use palisade_model::layer::Fragment;
 use std::os::fd::BorrowedFd;
 
 /// What every plugin has, however it is called.
-pub(crate) trait Library: std::fmt::Debug {
+pub trait Library: std::fmt::Debug {
     /// Says what this host offers of what the plugin needs.
+    ///
+    /// # Errors
+    /// The plugin's own.
     fn probe(&self, host: &Host) -> Result<Vec<Finding>, Error>;
 
     /// Turns the layers of its section into an isolator.
+    ///
+    /// # Errors
+    /// The plugin's own.
     fn configure(&self, layers: &[Fragment], host: &Host) -> Result<RawIsolator, Error>;
 
     /// Finds what runs that are over left on this host, and removes it where `remove` says so.
+    ///
+    /// # Errors
+    /// The plugin's own.
     fn collect(&self, host: &Host, remove: bool) -> Result<Vec<Left>, Error>;
 }
 
 /// A library that was opened: what it is called through, and what is remembered of it.
 #[derive(Debug)]
-pub(crate) struct Found {
-    pub(crate) library: Box<dyn Library>,
+pub struct Found {
+    /// Its functions.
+    pub library: Box<dyn Library>,
     /// The seam's version that it was built against.
-    pub(crate) seam: String,
+    pub seam: String,
     /// Whether its section is read by the reference of its manifest.
-    pub(crate) needs_reference: bool,
+    pub needs_reference: bool,
 }
 
 /// Opens a library, and finds out what it is.
 ///
 /// # Errors
 /// See [`LoadError`].
-pub(crate) fn load(file: BorrowedFd<'_>, layout_known: bool, reference: &str) -> Result<Found, LoadError> {
+pub fn load(file: BorrowedFd<'_>, layout_known: bool, reference: &str) -> Result<Found, LoadError> {
     Ok(match open(file, layout_known)? {
         Opened::Module(loaded) => {
             Found { seam: loaded.seam.to_owned(), library: Box::new(Module(loaded)), needs_reference: false }

@@ -1,15 +1,27 @@
-//! `plugins.lock`: which files were checked before. The layout check of a plugin costs more than all else of
-//! loading it, so it is done once for each file and remembered where only root or the caller can write.
+//! `plugins.lock`: which files were checked before, and what the user said of them.
+//!
+//! The layout check of a plugin costs more than all else of loading it, so it is done once for each file and
+//! remembered where only root or the caller can write. That memory is one build's of palisade; pins and grants hold
+//! for a content, whichever build looks.
 
+use crate::library::Found;
+use crate::pins::Pin;
 use palisade_abi::manifest::Manifest;
 use palisade_model::stage::Stage;
 use palisade_sys::fd::FileFacts;
 use palisade_sys::trust::open_trusted;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, TryLockError};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long a launch waits for another palisade that writes the lock: what it would write only makes the next faster.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long an installation waits for another one, which may have a slow disk.
+const MORE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is remembered of one plugin file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -23,14 +35,32 @@ pub(crate) struct Entry {
     /// The seam version that it was built against; empty where the file was only ever opened in a process of its own,
     /// whose word on its layout counts for nothing here.
     pub(crate) seam: String,
-    /// Stages in the child that the user let it have, where it did not come with palisade.
-    #[serde(default)]
-    pub(crate) granted: Vec<Stage>,
+    /// Where grants stood before there were pins: read, never written.
+    #[serde(default, skip_serializing)]
+    granted: Vec<Stage>,
+}
+
+impl Entry {
+    pub(crate) fn new(facts: &FileFacts, sha256: &str, manifest: &Manifest, found: &Found) -> Self {
+        let reference = if found.needs_reference { manifest.reference.clone() } else { String::new() };
+        let manifest = Manifest { reference, ..manifest.clone() };
+        let (sha256, seam) = (sha256.to_owned(), found.seam.clone());
+        Self { file: identity(facts), sha256, manifest, seam, granted: Vec::new() }
+    }
+
+    /// Of a file that was only opened in a process of its own.
+    pub(crate) fn of_stranger(facts: &FileFacts, sha256: String, manifest: Manifest) -> Self {
+        Self { file: identity(facts), sha256, manifest, seam: String::new(), granted: Vec::new() }
+    }
+
+    /// Whether it was opened in this palisade's own process, and fits.
+    pub(crate) fn fits(&self) -> bool {
+        !self.seam.is_empty()
+    }
 }
 
 /// The identity of a file, for [`Entry::file`].
-#[must_use]
-pub(crate) fn identity(facts: &FileFacts) -> (u64, u64, u64, i128, i128) {
+fn identity(facts: &FileFacts) -> (u64, u64, u64, i128, i128) {
     (facts.dev, facts.ino, facts.size, facts.mtime_ns, facts.ctime_ns)
 }
 
@@ -39,6 +69,18 @@ struct Content {
     /// The build of palisade that checked; another one checks again.
     host: String,
     plugins: BTreeMap<String, Entry>,
+    /// What holds for the file at a path: one pin, or two while one file takes the place of another.
+    #[serde(default)]
+    pins: BTreeMap<String, Vec<Pin>>,
+}
+
+/// What the user said of a path.
+#[derive(Debug)]
+enum Decision {
+    /// This content may have steps in these stages.
+    Grant(String, Vec<Stage>),
+    /// These pins, instead of those before.
+    Pins(Vec<Pin>),
 }
 
 /// The lock file and what it held when it was read.
@@ -47,69 +89,59 @@ pub(crate) struct Lock {
     path: Option<PathBuf>,
     owners: Vec<u32>,
     content: Content,
-    /// What this process changed. Only that is written: another one may have changed the rest meanwhile.
-    changed: BTreeMap<String, Change>,
-}
-
-/// What became of an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Change {
-    /// It counts no longer until the file is checked again; its grants wait for that.
-    Stale,
-    /// The file was checked.
-    Checked,
-    /// The user decided on its grants.
-    Granted,
-}
-
-impl Entry {
-    /// Whether it was opened in this palisade's own process, and fits.
-    pub(crate) fn fits(&self) -> bool {
-        !self.seam.is_empty()
-    }
-
-    /// The same bytes in the same file.
-    fn is_same(&self, other: &Self) -> bool {
-        (self.file, &self.sha256) == (other.file, &other.sha256)
-    }
+    /// What this process checked or forgot. Only that is written: another one may have changed the rest meanwhile.
+    checked: BTreeSet<String>,
+    /// What was decided in this process.
+    decided: BTreeMap<String, Decision>,
+    /// The directory, locked against other processes.
+    held: Option<File>,
 }
 
 impl Lock {
-    /// Reads the lock. One that is missing, unreadable, not trusted or made by another build of palisade counts
-    /// as empty: everything is checked again.
+    /// Reads the lock. One that is missing, unreadable or not trusted counts as empty; of one that another build of
+    /// palisade wrote, pins and grants count.
     #[must_use]
     pub(crate) fn read(path: Option<PathBuf>, host: &str, owners: &[u32]) -> Self {
         let content = path.as_deref().map(|path| read(path, host, owners));
-        let content = content.unwrap_or_else(|| Content { host: host.to_owned(), plugins: BTreeMap::new() });
-        Self { path, owners: owners.to_vec(), content, changed: BTreeMap::new() }
+        let content = content.unwrap_or_else(|| Content { host: host.to_owned(), ..Content::default() });
+        let (checked, decided) = (BTreeSet::new(), BTreeMap::new());
+        Self { path, owners: owners.to_vec(), content, checked, decided, held: None }
     }
 
     /// What is remembered of the file at `path`, if it is still the same file.
     #[must_use]
     pub(crate) fn get(&self, path: &Path, facts: &FileFacts) -> Option<&Entry> {
-        let path = path.to_str()?;
-        let entry = self.content.plugins.get(path)?;
-        let counts = entry.file == identity(facts) && self.changed.get(path) != Some(&Change::Stale);
-        counts.then_some(entry)
+        self.content.plugins.get(path.to_str()?).filter(|entry| entry.file == identity(facts))
     }
 
-    /// Remembers a file that passed every check. What was granted to the same file before stays.
-    pub(crate) fn put(&mut self, path: &Path, mut entry: Entry) {
+    /// What holds for the file at `path`.
+    #[must_use]
+    pub(crate) fn pins(&self, path: &Path) -> &[Pin] {
+        path.to_str().and_then(|path| self.content.pins.get(path)).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Remembers a file that passed every check.
+    pub(crate) fn put(&mut self, path: &Path, entry: Entry) {
         let Some(path) = path.to_str() else { return };
-        if let Some(old) = self.content.plugins.get(path).filter(|old| old.is_same(&entry)) {
-            entry.granted.clone_from(&old.granted);
-        }
         self.content.plugins.insert(path.to_owned(), entry);
-        self.changed.insert(path.to_owned(), Change::Checked);
+        self.checked.insert(path.to_owned());
     }
 
-    /// Lets a remembered file have steps in these stages, which replace those that it had.
-    pub(crate) fn grant(&mut self, path: &Path, stages: &[Stage]) {
+    /// Lets the content that a file has now have steps in these stages, which replace those that it had.
+    pub(crate) fn grant(&mut self, path: &Path, sha256: &str, stages: &[Stage]) {
         let Some(path) = path.to_str() else { return };
-        if let Some(entry) = self.content.plugins.get_mut(path) {
-            entry.granted = stages.to_vec();
-            self.changed.insert(path.to_owned(), Change::Granted);
-        }
+        self.decide(path, Decision::Grant(sha256.to_owned(), stages.to_vec()));
+    }
+
+    /// Pins the file at `path`; without any pin nothing holds for it any more.
+    pub(crate) fn pin(&mut self, path: &Path, pins: Vec<Pin>) {
+        let Some(path) = path.to_str() else { return };
+        self.decide(path, Decision::Pins(pins));
+    }
+
+    fn decide(&mut self, path: &str, decision: Decision) {
+        apply(&mut self.content.pins, path, &decision);
+        self.decided.insert(path.to_owned(), decision);
     }
 
     /// Whether anything can be remembered at all.
@@ -117,53 +149,127 @@ impl Lock {
         self.path.is_some()
     }
 
-    /// Forgets that a file was checked. What was granted to it comes back when it is [`put`](Self::put) again.
+    /// Forgets that a file was checked. What was said of it stays.
     pub(crate) fn forget(&mut self, path: &Path) {
         if let Some(path) = path.to_str().filter(|path| self.content.plugins.contains_key(*path)) {
-            self.changed.insert(path.to_owned(), Change::Stale);
+            self.content.plugins.remove(path);
+            self.checked.insert(path.to_owned());
         }
     }
 
-    /// What the file holds now, with what this process changed, without files that are gone.
-    fn merged(&self, path: &Path) -> Content {
-        let mut now = read(path, &self.content.host, &self.owners);
-        for (name, change) in &self.changed {
-            let ours = self.content.plugins.get(name).filter(|_| *change != Change::Stale);
-            let theirs = now.plugins.remove(name);
-            let Some(mut entry) = ours.cloned() else { continue };
-            if let Some(theirs) = theirs.filter(|theirs| *change == Change::Checked && theirs.is_same(&entry)) {
-                entry.granted = theirs.granted;
-            }
-            now.plugins.insert(name.clone(), entry);
+    /// Keeps other processes from writing until this is [released](Self::release), and reads what they wrote.
+    ///
+    /// # Errors
+    /// There is no place for the lock, or another process keeps it for too long.
+    pub(crate) fn hold(&mut self) -> std::io::Result<()> {
+        let path = self.path.clone().ok_or(std::io::ErrorKind::NotFound)?;
+        self.held = Some(hold(&path, MORE_PATIENCE)?);
+        let now = read(&path, &self.content.host, &self.owners);
+        self.content = self.onto(now);
+        Ok(())
+    }
+
+    /// Says whether what was saved counts for whoever reads it: a lock that others could have written does not.
+    pub(crate) fn keeps(&self, file: &Path) -> Result<(), String> {
+        let Some(path) = &self.path else { return Err("there is no place for it".to_owned()) };
+        open_trusted(path, &self.owners).map_err(|error| error.to_string())?;
+        let now = read(path, &self.content.host, &self.owners);
+        let there = file.to_str().is_some_and(|file| now.pins.contains_key(file));
+        if there { Ok(()) } else { Err(format!("{} does not hold it", path.display())) }
+    }
+
+    pub(crate) fn release(&mut self) {
+        self.held = None;
+    }
+
+    /// What the file holds now, with what this process changed.
+    fn onto(&self, mut now: Content) -> Content {
+        for name in &self.checked {
+            match self.content.plugins.get(name) {
+                Some(entry) => now.plugins.insert(name.clone(), entry.clone()),
+                None => now.plugins.remove(name),
+            };
         }
-        now.plugins.retain(|name, _| Path::new(name).exists());
+        for (name, decision) in &self.decided {
+            apply(&mut now.pins, name, decision);
+        }
+        // An installed file that is not there now may come back, with a file system: its pin waits for that.
+        let is_there = |name: &String| Path::new(name).exists();
+        now.plugins.retain(|name, _| is_there(name));
+        now.pins.retain(|name, pins| pins.iter().any(|pin| pin.installed.is_some()) || is_there(name));
         now
     }
 
     /// Writes the lock if it changed. A launch does not depend on it: the error is for `plugin verify`.
     ///
     /// # Errors
-    /// The directory or the file could not be written.
+    /// The directory or the file could not be written, or another process keeps the lock for too long.
     pub(crate) fn save(&mut self) -> std::io::Result<()> {
-        let (false, Some(path)) = (self.changed.is_empty(), &self.path) else { return Ok(()) };
-        let parent = path.parent().ok_or(std::io::ErrorKind::NotFound)?;
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+        let changed = !self.checked.is_empty() || !self.decided.is_empty();
+        let (true, Some(path)) = (changed, &self.path) else { return Ok(()) };
+        // Between reading and renaming nobody else may write, or what was pinned there would be lost.
+        let _ours = if self.held.is_none() { Some(hold(path, PATIENCE)?) } else { None };
+        let content = self.onto(read(path, &self.content.host, &self.owners));
         // A name of our own, then a rename: a reader sees the old lock or the new one, never half of it.
         let fresh = path.with_extension(format!("lock.{}", std::process::id()));
         let written = (|| {
             let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
-            file.write_all(&serde_json::to_vec(&self.merged(path))?)?;
+            file.write_all(&serde_json::to_vec(&content)?)?;
+            // A pin must outlive a power failure; what a launch remembers need not, and a launch must not wait.
+            if !self.decided.is_empty() {
+                file.sync_all()?;
+            }
             std::fs::rename(&fresh, path)
         })();
         if written.is_err() {
             // The temporary file is ours; if even that cannot be removed there is nothing left to try.
             std::fs::remove_file(&fresh).ok();
-        }
-        if written.is_ok() {
-            self.content.plugins.retain(|name, _| self.changed.get(name) != Some(&Change::Stale));
-            self.changed.clear();
+        } else {
+            self.content = content;
+            self.checked.clear();
+            self.decided.clear();
         }
         written
+    }
+}
+
+fn apply(pins: &mut BTreeMap<String, Vec<Pin>>, path: &str, decision: &Decision) {
+    match decision {
+        Decision::Pins(new) if new.is_empty() => {
+            pins.remove(path);
+        }
+        Decision::Pins(new) => {
+            pins.insert(path.to_owned(), new.clone());
+        }
+        Decision::Grant(sha256, stages) => {
+            let here = pins.entry(path.to_owned()).or_default();
+            if let Some(pin) = here.iter_mut().find(|pin| pin.sha256 == *sha256) {
+                pin.granted.clone_from(stages);
+            } else if here.iter().all(|pin| pin.installed.is_none()) {
+                *here = vec![Pin { sha256: sha256.clone(), granted: stages.clone(), installed: None }];
+            }
+        }
+    }
+}
+
+/// Locks the directory, which leaves no file behind. Others cannot open it, so nobody else can keep it.
+fn hold(path: &Path, patience: Duration) -> std::io::Result<File> {
+    let parent = path.parent().ok_or(std::io::ErrorKind::NotFound)?;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+    let dir = File::open(parent)?;
+    let begun = Instant::now();
+    loop {
+        match dir.try_lock() {
+            Ok(()) => return Ok(dir),
+            // Some network file systems lock no directory. There two that write at once can lose what one wrote.
+            Err(TryLockError::Error(_)) => return Ok(dir),
+            Err(TryLockError::WouldBlock) if begun.elapsed() < patience => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(std::io::Error::other(format!("another palisade keeps {} locked", parent.display())));
+            }
+        }
     }
 }
 
@@ -171,9 +277,20 @@ fn read(path: &Path, host: &str, owners: &[u32]) -> Content {
     let content = || -> Option<Content> {
         let file = open_trusted(path, owners).ok()?;
         let mut text = Vec::new();
-        std::fs::File::from(file).read_to_end(&mut text).ok()?;
+        File::from(file).read_to_end(&mut text).ok()?;
         serde_json::from_slice(&text).ok()
     };
-    let ours = content().filter(|content| content.host == host);
-    ours.unwrap_or_else(|| Content { host: host.to_owned(), plugins: BTreeMap::new() })
+    let mut content = content().unwrap_or_default();
+    for (path, entry) in &content.plugins {
+        if !entry.granted.is_empty() && !content.pins.contains_key(path) {
+            let (sha256, granted) = (entry.sha256.clone(), entry.granted.clone());
+            content.pins.insert(path.clone(), vec![Pin { sha256, granted, installed: None }]);
+        }
+    }
+    // Without a build id nobody knows whose layout was checked.
+    if content.host != host || host.is_empty() {
+        content.plugins.clear();
+        content.host = host.to_owned();
+    }
+    content
 }

@@ -41,6 +41,9 @@ pub(crate) fn runs() -> Option<PathBuf> {
     dir.is_absolute().then(|| dir.join("palisade"))
 }
 
+/// Where root installs plugins. Everybody finds them there; only root's lock pins them.
+pub(crate) const INSTALLED_BY_ROOT: &str = "/var/lib/palisade/plugins";
+
 fn beside_program() -> Option<PathBuf> {
     std::env::current_exe().ok()?.parent().map(Path::to_owned)
 }
@@ -61,13 +64,30 @@ impl Places {
     }
 
     /// Directories of plugins: the caller's; those beside the program, as a build leaves them, and below its
-    /// prefix; the system's; the user's own.
+    /// prefix; the system's; those that root installed; those that the user did.
     #[must_use]
     pub fn plugins(&self) -> Vec<PathBuf> {
         let mut dirs = self.plugin_dirs.clone();
         dirs.extend(self.own_plugins());
+        dirs.push(INSTALLED_BY_ROOT.into());
         dirs.extend(user_dir("XDG_DATA_HOME", ".local/share").map(|d| d.join("plugins")));
         dirs
+    }
+
+    /// The directory that `plugin install` puts plugins into, and that nothing else may put any into.
+    #[must_use]
+    pub fn installs(&self) -> Option<PathBuf> {
+        if palisade_sys::process::euid() == 0 {
+            return Some(INSTALLED_BY_ROOT.into());
+        }
+        user_dir("XDG_DATA_HOME", ".local/share").map(|d| d.join("plugins"))
+    }
+
+    /// Directories of keys that vouch for plugins.
+    #[must_use]
+    pub fn keys(&self) -> Vec<PathBuf> {
+        let user = user_dir("XDG_CONFIG_HOME", ".config").map(|d| d.join("keys"));
+        std::iter::once("/etc/palisade/keys".into()).chain(user).collect()
     }
 
     /// Directories of policies, before those that are built in.
@@ -79,7 +99,7 @@ impl Places {
         dirs
     }
 
-    /// The file that remembers which plugins were checked.
+    /// The file that remembers which plugins were checked, what was installed and what was granted.
     #[must_use]
     pub fn lock(&self) -> Option<PathBuf> {
         if palisade_sys::process::euid() == 0 {

@@ -315,11 +315,11 @@ fn envelope(plugin: &Plugin, object: RawStep) -> Result<Planned, Trouble> {
     Ok(Planned { info, object })
 }
 
-/// Reads a step's envelope.
+/// Reads a step's envelope, whatever the manifest of its plugin says.
 ///
 /// # Errors
 /// A stage or a demand that palisade does not know, or flags that make no sense there.
-pub(crate) fn read_envelope(plugin: &str, object: &RawStep) -> Result<StepInfo, String> {
+pub fn read_envelope(plugin: &str, object: &RawStep) -> Result<StepInfo, String> {
     let stage = object.stage();
     let stage: Stage = stage
         .parse()

@@ -5,8 +5,9 @@ use crate::entries::Entries;
 use crate::error::{Kind, Trouble};
 use crate::hosted::{Guest, Start};
 use crate::library::{Found, Library, load};
-use crate::lock::{Entry, Lock, identity};
-use crate::places::Places;
+use crate::lock::{Entry, Lock};
+use crate::pins::{self, Origin, Pin};
+use crate::places::{INSTALLED_BY_ROOT, Places};
 use palisade_abi::SEAM_VERSION;
 use palisade_abi::host::LoadError;
 use palisade_abi::manifest::Manifest;
@@ -19,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, btree_map};
 use std::io::Read as _;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -54,6 +55,10 @@ pub struct Candidate {
     /// Stages in the workload's process that it was granted; nothing where it needs no grant, because it came with
     /// palisade.
     pub granted: Option<Vec<Stage>>,
+    /// What holds for this content of the file.
+    pub pin: Option<Pin>,
+    /// Where it came from.
+    pub origin: Origin,
     facts: FileFacts,
     file: OwnedFd,
 }
@@ -63,15 +68,19 @@ pub struct Candidate {
 pub struct Plugins {
     dirs: Vec<PathBuf>,
     /// Where plugins are that came with palisade.
-    own: Vec<PathBuf>,
-    owners: Vec<u32>,
+    pub(crate) own: Vec<PathBuf>,
+    /// Where only what was installed may be.
+    pub(crate) installs: Option<PathBuf>,
+    /// Where keys are that vouch for plugins.
+    pub(crate) keys: Vec<PathBuf>,
+    pub(crate) owners: Vec<u32>,
     /// Directories that were walked and found right, so that each is walked once.
     walked: RefCell<BTreeMap<PathBuf, OwnedFd>>,
-    lock: Lock,
+    pub(crate) lock: Lock,
     loaded: BTreeMap<String, Rc<Plugin>>,
 }
 
-fn file_name(name: &str) -> String {
+pub(crate) fn file_name(name: &str) -> String {
     format!("libpalisade_{}.so", name.replace('-', "_"))
 }
 
@@ -98,12 +107,12 @@ impl Plugins {
         // As root, root's files only: a plugin runs with all the rights of the launcher.
         let owners = if uid == 0 { vec![0] } else { vec![0, uid] };
         let build = palisade_sys::host::build_id_of_self().unwrap_or_default();
-        // Without a build id nothing can be remembered safely.
-        let path = places.lock().filter(|_| !build.is_empty());
-        let lock = Lock::read(path, &build, &owners);
+        let lock = Lock::read(places.lock(), &build, &owners);
         Self {
             dirs: places.plugins(),
             own: places.own_plugins(),
+            installs: places.installs(),
+            keys: places.keys(),
             owners,
             walked: RefCell::default(),
             lock,
@@ -134,7 +143,7 @@ impl Plugins {
             return Ok(Rc::clone(plugin));
         }
         let candidate = self.known(name)?;
-        let plugin = Rc::new(self.load(name, candidate, entries)?);
+        let plugin = Rc::new(self.load(candidate, entries)?);
         self.loaded.insert(name.to_owned(), Rc::clone(&plugin));
         Ok(plugin)
     }
@@ -145,9 +154,8 @@ impl Plugins {
         let (file, facts) = self.open(name, &path)?;
         match self.lock.get(&path, &facts).filter(|entry| entry.fits()).cloned() {
             Some(entry) => {
-                let granted = self.granted(&path, &facts);
-                let Entry { manifest, sha256, .. } = entry;
-                Ok(Candidate { manifest, path, sha256, remembered: true, granted, facts, file })
+                let pin = self.pin(name, &path, &facts, &entry.sha256)?;
+                Ok(self.judged((entry.manifest, entry.sha256), path, pin, (file, facts)))
             }
             None => self.inspect(name, path, file, facts),
         }
@@ -178,8 +186,7 @@ impl Plugins {
             return Err(Trouble::new(Kind::Plugin, "its file was changed while it was checked").of(name));
         }
         let Candidate { manifest, path, sha256, facts, .. } = candidate;
-        let (file, seam) = (identity(&facts), String::new());
-        self.lock.put(&path, Entry { file, sha256, manifest, seam, granted: Vec::new() });
+        self.lock.put(&path, Entry::of_stranger(&facts, sha256, manifest));
         Ok(())
     }
 
@@ -191,11 +198,57 @@ impl Plugins {
         self.lock.get(&path, &facts).is_some_and(|entry| !entry.fits())
     }
 
-    /// What a file was granted, if it needs a grant at all.
-    fn granted(&self, path: &Path, facts: &FileFacts) -> Option<Vec<Stage>> {
-        let came_with_us = path.parent().is_some_and(|dir| self.own.iter().any(|own| own == dir));
-        let granted = || self.lock.get(path, facts).map(|entry| entry.granted.clone()).unwrap_or_default();
-        (!came_with_us).then(granted)
+    /// Takes a plugin from an open file, wherever that came from, instead of looking for one: for whoever tries one
+    /// out. It counts as one that came with palisade, and nothing of it is remembered.
+    ///
+    /// # Errors
+    /// It does not fit.
+    pub fn bring(&mut self, path: &Path, file: OwnedFd) -> Result<(), Trouble> {
+        let bytes = palisade_sys::fd::read_all(&file)
+            .map_err(|e| Trouble::call(format!("{} could not be read", path.display()), &e))?;
+        let refuse = |why: String| Trouble::new(Kind::Plugin, why).row("file", path.display().to_string());
+        let manifest = elf::inspect(&bytes).and_then(|text| Manifest::parse(&text)).map_err(refuse)?;
+        let name = manifest.name.clone();
+        let loaded = Entries::begin()?.call(&name, "dlopen", || load(file.as_fd(), false, &manifest.reference));
+        let Found { library, .. } = loaded.map_err(|e| refuse(e.to_string()).row("help", remedy(&e)))?;
+        let (path, sha256) = (path.to_owned(), sha256(&bytes));
+        self.loaded
+            .insert(name, Rc::new(Plugin { manifest, path, sha256, granted: None, host: Hosting::Launcher, library }));
+        Ok(())
+    }
+
+    /// Whether plugins in the directory of this file came with palisade.
+    pub(crate) fn is_own(&self, path: &Path) -> bool {
+        path.parent().is_some_and(|dir| self.own.iter().any(|own| own == dir))
+    }
+
+    /// What holds for a content of a file; a change of one that was installed is refused.
+    fn pin(&self, name: &str, path: &Path, facts: &FileFacts, sha256: &str) -> Result<Option<Pin>, Trouble> {
+        if self.is_own(path) {
+            return Ok(None);
+        }
+        let must = path.parent() == self.installs.as_deref();
+        pins::judge(self.lock.pins(path), path, facts, sha256, must).map_err(|trouble| trouble.of(name))
+    }
+
+    /// A file that nothing speaks against, with what the user said of it.
+    fn judged(
+        &self,
+        (manifest, sha256): (Manifest, String),
+        path: PathBuf,
+        pin: Option<Pin>,
+        (file, facts): (OwnedFd, FileFacts),
+    ) -> Candidate {
+        let origin = match (&pin, path.parent()) {
+            _ if self.is_own(&path) => Origin::Palisade,
+            (Some(Pin { installed: Some(_), .. }), _) => Origin::Installed,
+            (_, Some(dir)) if dir == Path::new(INSTALLED_BY_ROOT) => Origin::InstalledByRoot,
+            _ => Origin::PluginDir,
+        };
+        let granted = || pin.as_ref().map(|pin| pin.granted.clone()).unwrap_or_default();
+        let granted = (origin != Origin::Palisade).then(granted);
+        let remembered = self.lock.get(&path, &facts).is_some_and(Entry::fits);
+        Candidate { manifest, path, sha256, remembered, granted, pin, origin, facts, file }
     }
 
     /// Checks a plugin's file without running anything of it.
@@ -208,36 +261,37 @@ impl Plugins {
         self.inspect(name, path, file, facts)
     }
 
-    /// Lets a plugin that did not come with palisade have steps in these stages, as long as its file stays what it
-    /// is; none takes back what it had. Stages that run on the host need no grant: there it runs with the
+    /// Lets a plugin that did not come with palisade have steps in these stages, as long as its content stays what
+    /// it is; none takes back what it had. Stages that run on the host need no grant: there it runs with the
     /// launcher's rights anyway.
     ///
     /// # Errors
     /// It is missing, not trusted or does not fit, or nothing can be remembered for this user, or a stage is none of
     /// the child's.
     pub fn grant(&mut self, name: &str, stages: &[Stage]) -> Result<(), Trouble> {
-        if let Some(stage) = stages.iter().find(|stage| stage.runs_in() != Place::Child) {
-            return Err(Trouble::new(Kind::Usage, format!("stage {stage} is not in the workload's process"))
-                .of(name)
-                .row("help", "only build, drop and seal can be granted; on the host a plugin needs no grant"));
-        }
+        inside_only(name, stages)?;
         let path = self.find(name)?;
         let (_, facts) = self.open(name, &path)?;
-        if self.lock.get(&path, &facts).is_none() {
-            self.get(name)?;
-        }
+        // What was checked before, here or in a process of its own, is not opened for this.
+        let known = self.lock.get(&path, &facts).map(|entry| entry.sha256.clone());
+        let sha256 = known.map_or_else(|| self.get(name).map(|plugin| plugin.sha256.clone()), Ok)?;
         if !self.lock.is_kept() {
             return Err(Trouble::new(Kind::Plugin, "there is no place to remember a grant in")
                 .of(name)
                 .row("help", "set HOME, or XDG_STATE_HOME, to an absolute path"));
         }
-        self.lock.grant(&path, stages);
+        self.lock.grant(&path, &sha256, stages);
         self.loaded.remove(name);
         Ok(())
     }
 
-    /// Forgets that a plugin was checked, so that the next `get` checks all of it again. If it is the same file then,
-    /// it keeps its grants.
+    /// What holds for the file of this name that is found, whether or not it is there any more as it was.
+    #[must_use]
+    pub fn pinned(&self, name: &str) -> Option<&Pin> {
+        self.lock.pins(&self.find(name).ok()?).last()
+    }
+
+    /// Forgets that a plugin was checked, so that the next `get` checks all of it again. Its grants stay.
     pub fn forget(&mut self, name: &str) {
         self.loaded.remove(name);
         if let Ok(path) = self.find(name) {
@@ -269,7 +323,7 @@ impl Plugins {
         self.lock.save()
     }
 
-    fn find(&self, name: &str) -> Result<PathBuf, Trouble> {
+    pub(crate) fn find(&self, name: &str) -> Result<PathBuf, Trouble> {
         let file = file_name(name);
         let found = self.dirs.iter().map(|dir| dir.join(&file)).find(|path| path.symlink_metadata().is_ok());
         found.ok_or_else(|| {
@@ -313,42 +367,64 @@ impl Plugins {
         let mut bytes = Vec::new();
         let handle = file.try_clone().map_err(|e| refuse(e.to_string()))?;
         std::fs::File::from(handle).read_to_end(&mut bytes).map_err(|e| refuse(e.to_string()))?;
-        let unfit = |why| refuse(why).row("help", "install the plugin again, or ask its author for one that fits");
-        let text = elf::inspect(&bytes).map_err(unfit)?;
-        let manifest = Manifest::parse(&text).map_err(|e| unfit(format!("its manifest is wrong: {e}")))?;
+        let sha256 = sha256(&bytes);
+        // First of all: what somebody exchanged is to be told as that, whatever it is now.
+        let pin = self.pin(name, &path, &facts, &sha256)?;
+        let manifest = examine(&bytes, &refuse)?;
         if manifest.name != name {
             return Err(refuse(format!("its file is named for `{name}`, its manifest says `{}`", manifest.name))
                 .row("help", format!("rename the file to {}", file_name(&manifest.name))));
         }
-        let ours = SEAM_VERSION.split('.').next().and_then(|major| major.parse().ok());
-        if manifest.seam_version().map(|(major, _)| major) != ours {
-            // Told before anything of it runs; the library's own word is compared when it is open.
-            let error = LoadError::OtherMajor(manifest.seam, SEAM_VERSION.to_owned());
-            return Err(refuse(error.to_string()).row("help", remedy(&error)));
-        }
-        let remembered = self.lock.get(&path, &facts).is_some_and(Entry::fits);
-        let granted = self.granted(&path, &facts);
-        Ok(Candidate { manifest, sha256: sha256(&bytes), remembered, granted, path, facts, file })
+        Ok(self.judged((manifest, sha256), path, pin, (file, facts)))
     }
 
-    fn load(&mut self, name: &str, candidate: Candidate, entries: &Entries) -> Result<Plugin, Trouble> {
-        let Candidate { manifest, path, sha256, remembered, facts, file, .. } = candidate;
-        let loaded = entries.call(name, "dlopen", || load(file.as_fd(), remembered, &manifest.reference));
-        let Found { library, seam, needs_reference } = loaded.map_err(|e| {
-            Trouble::new(Kind::Plugin, e.to_string())
-                .of(name)
-                .row("file", path.display().to_string())
-                .row("help", remedy(&e))
-        })?;
+    fn load(&mut self, candidate: Candidate, entries: &Entries) -> Result<Plugin, Trouble> {
+        let Candidate { manifest, path, sha256, remembered, granted, facts, file, .. } = candidate;
+        let found = open_library(&manifest, &path, file.as_fd(), remembered, entries)?;
         if !remembered {
-            let reference = if needs_reference { manifest.reference.clone() } else { String::new() };
-            let manifest = Manifest { reference, ..manifest.clone() };
-            let file = identity(&facts);
-            self.lock.put(&path, Entry { file, sha256: sha256.clone(), manifest, seam, granted: Vec::new() });
+            self.lock.put(&path, Entry::new(&facts, &sha256, &manifest, &found));
         }
-        let granted = self.granted(&path, &facts);
-        Ok(Plugin { manifest, path, sha256, granted, host: Hosting::Launcher, library })
+        Ok(Plugin { manifest, path, sha256, granted, host: Hosting::Launcher, library: found.library })
     }
+}
+
+/// Only stages in the workload's process are granted.
+pub(crate) fn inside_only(name: &str, stages: &[Stage]) -> Result<(), Trouble> {
+    let Some(stage) = stages.iter().find(|stage| stage.runs_in() != Place::Child) else { return Ok(()) };
+    Err(Trouble::new(Kind::Usage, format!("stage {stage} is not in the workload's process"))
+        .of(name)
+        .row("help", "only build, drop and seal can be granted; on the host a plugin needs no grant"))
+}
+
+/// Everything that can be checked without running any of it.
+pub(crate) fn examine(bytes: &[u8], refuse: &impl Fn(String) -> Trouble) -> Result<Manifest, Trouble> {
+    let unfit = |why| refuse(why).row("help", "install the plugin again, or ask its author for one that fits");
+    let text = elf::inspect(bytes).map_err(unfit)?;
+    let manifest = Manifest::parse(&text).map_err(|e| unfit(format!("its manifest is wrong: {e}")))?;
+    let ours = SEAM_VERSION.split('.').next().and_then(|major| major.parse().ok());
+    if manifest.seam_version().map(|(major, _)| major) != ours {
+        // Told before anything of it runs; the library's own word is compared when it is open.
+        let error = LoadError::OtherMajor(manifest.seam, SEAM_VERSION.to_owned());
+        return Err(refuse(error.to_string()).row("help", remedy(&error)));
+    }
+    Ok(manifest)
+}
+
+/// Opens the library, which runs its constructors.
+pub(crate) fn open_library(
+    manifest: &Manifest,
+    path: &Path,
+    file: BorrowedFd<'_>,
+    layout_known: bool,
+    entries: &Entries,
+) -> Result<Found, Trouble> {
+    let name = manifest.name.as_str();
+    entries.call(name, "dlopen", || load(file, layout_known, &manifest.reference)).map_err(|e| {
+        Trouble::new(Kind::Plugin, e.to_string())
+            .of(name)
+            .row("file", path.display().to_string())
+            .row("help", remedy(&e))
+    })
 }
 
 fn plugin_name(file: &str) -> Option<String> {

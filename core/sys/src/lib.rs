@@ -27,6 +27,7 @@ pub mod host;
 pub mod ids;
 mod image;
 mod init_filter;
+pub mod inject;
 pub mod keys;
 pub mod landlock;
 pub mod limits;

@@ -26,20 +26,29 @@ const ATTEMPTS: u32 = 8;
 pub(crate) fn make(base: &OwnedFd, name: &str) -> Result<File> {
     for _ in 0..ATTEMPTS {
         fd::mkdir_at(base, name, MODE)?;
-        let dir = match open(base, name) {
-            Ok(dir) => dir,
-            Err(error) if error.kind() == Errno::ENOENT => continue,
-            Err(error) => return Err(error),
-        };
-        dir.lock().map_err(|e| Error::from_io(&e, "flock(cgroup, LOCK_EX)"))?;
-        match open(base, name) {
-            Ok(again) if fd::is_same_file(&dir, &again)? => return Ok(dir),
-            Ok(_) => {}
-            Err(error) if error.kind() == Errno::ENOENT => {}
-            Err(error) => return Err(error),
+        match locked(base, name) {
+            Ok(Some(dir)) => return Ok(dir),
+            Ok(None) => {}
+            Err(error) => {
+                // Nothing is in it, and nobody knows of it to take it away.
+                fd::rmdir_at(base, name).ok();
+                return Err(error);
+            }
         }
     }
     Err(Error::from_io(&std::io::Error::from_raw_os_error(Errno::EAGAIN as i32), "mkdirat(cgroup)"))
+}
+
+/// Opens and locks one that was just made; nothing where a collector was quicker.
+fn locked(base: &OwnedFd, name: &str) -> Result<Option<File>> {
+    let there = |opened: Result<File>| match opened {
+        Err(error) if error.kind() == Errno::ENOENT => Ok(None),
+        other => other.map(Some),
+    };
+    let Some(dir) = there(open(base, name))? else { return Ok(None) };
+    dir.lock().map_err(|e| Error::from_io(&e, "flock(cgroup, LOCK_EX)"))?;
+    let Some(again) = there(open(base, name))? else { return Ok(None) };
+    Ok(fd::is_same_file(&dir, &again)?.then_some(dir))
 }
 
 fn open(base: impl AsFd, name: impl AsRef<Path>) -> Result<File> {

@@ -302,7 +302,7 @@ impl View {
     /// even change how the host's own is mounted. Linux: `apply_cgroup_root_flags` of kernel/cgroup/cgroup.c.
     fn own_cgroup(&self, fs: &Fresh, target: &Target) -> Result<(), Error> {
         let refused = |why: String| {
-            Error::setup("it would show the cgroups of others").call(why, 0).help(
+            Error::host("it would show the cgroups of others").call(why, 0).help(
                 "add `cgroup: New` to the plugin `namespaces` and a limit to the plugin `cgroups`; \
                  where the controllers are on cgroup v1, leave the entry `Cgroup` out",
             )

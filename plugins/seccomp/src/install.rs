@@ -64,7 +64,13 @@ impl Filter {
                 .help("it must be the `linux.seccomp` object of the OCI runtime specification, as JSON")
         };
         let arch = Arch::host().ok_or_else(strange)?;
-        let text = read_profile(path.as_path()).map_err(|e| wrong(e.to_string()))?;
+        let text = read_profile(path.as_path()).map_err(|error| match error.kind() {
+            // Another host may have it.
+            std::io::ErrorKind::NotFound => Error::host(format!("this host has no profile {}: {error}", path.value))
+                .at(path.origin)
+                .help("put the profile there, or name one that is there"),
+            _ => wrong(error.to_string()),
+        })?;
         let profile = oci::read(&text, arch, host.kernel()?).map_err(wrong)?;
         let mut config = self.config.clone();
         let line = |rule| At { value: rule, origin: path.origin };

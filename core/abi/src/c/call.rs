@@ -6,9 +6,9 @@ use super::table::{
     palisade_step, palisade_text,
 };
 use super::told;
+use crate::action::Context;
 use crate::error::{Error, ErrorKind};
 use crate::facts::Host;
-use crate::sdk::Context;
 use crate::told::{Attempt, Finding, Hit, Left};
 use palisade_model::layer::{Shape, Tree};
 use palisade_model::stage::Stage;

@@ -3,9 +3,11 @@
 use super::call::{Call, Entry, Lent};
 use super::table::{palisade_act, palisade_host, palisade_plugin_table};
 use super::told::Given;
+use crate::action::{Action, Context, Evidence};
 use crate::error::{Error, ErrorKind};
 use crate::facts::Host;
-use crate::sdk::{Action, Context, Evidence, Isolator, Step};
+use crate::isolator::Isolator;
+use crate::sdk::Step;
 use crate::told::{Attempt, Finish};
 use palisade_model::plan::Demand;
 use palisade_model::stage::Stage;

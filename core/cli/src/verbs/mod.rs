@@ -1,10 +1,13 @@
 //! One file for each verb.
 
 mod changes;
+mod check;
 mod claims;
 mod denied;
 mod doctor;
 mod gc;
+mod install;
+mod new;
 mod pages;
 mod plan;
 mod plugin;

@@ -1,11 +1,11 @@
 //! `palisade plugin`: what is there, what it says of itself, whether it is sound.
 
-use super::{Said, show};
+use super::{Said, install, new, show};
 use crate::args::{PluginDirs, PluginInfo, PluginList, PluginVerb, PluginVerify, PolicyDirs};
 use crate::{ask, out};
 use palisade_runtime::model::exit::ExitCode;
 use palisade_runtime::model::stage::Stage;
-use palisade_runtime::{Candidate, Kind, Palisade, Trouble};
+use palisade_runtime::{Candidate, Kind, Origin, Palisade, Pin, Trouble, utc};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -14,6 +14,10 @@ pub(super) fn plugin(verb: PluginVerb) -> Result<Said, Trouble> {
         PluginVerb::List(args) => list(&args),
         PluginVerb::Info(args) => info(&args),
         PluginVerb::Verify(args) => verify(&args),
+        PluginVerb::Install(args) => install::install(&args),
+        PluginVerb::Remove(args) => install::remove(&args),
+        PluginVerb::Check(args) => super::check::check(args),
+        PluginVerb::New(args) => new::new(&args),
     }
 }
 
@@ -45,6 +49,12 @@ struct Listed {
     remembered: Option<bool>,
     /// Stages in the workload's process that it was granted; null where it needs no grant.
     granted: Option<Vec<Stage>>,
+    /// Where it came from.
+    origin: Option<Origin>,
+    /// The digest that it must have, because it was installed.
+    pinned: Option<String>,
+    /// The id of the key that vouches for it.
+    signed_by: Option<String>,
     /// Why it would be refused.
     error: Option<String>,
     /// The same in one line.
@@ -53,8 +63,16 @@ struct Listed {
 }
 
 impl Listed {
-    fn new(name: String, found: Result<Candidate, Trouble>) -> Self {
-        let none = Self { name, ..Self::default() };
+    fn new(palisade: &mut Palisade, name: String) -> Self {
+        let found = palisade.plugins().candidate(&name);
+        Self::of(palisade, name, found)
+    }
+
+    fn of(palisade: &mut Palisade, name: String, found: Result<Candidate, Trouble>) -> Self {
+        let pin = palisade.plugins().pinned(&name).filter(|pin| pin.installed.is_some());
+        let signer = pin.and_then(|pin| pin.installed.as_ref()?.signer.as_ref());
+        let (pinned, signed_by) = (pin.map(|pin| pin.sha256.clone()), signer.map(|signer| signer.key.clone()));
+        let none = Self { name, pinned, signed_by, ..Self::default() };
         match found {
             Ok(found) => Self {
                 version: Some(found.manifest.version),
@@ -63,6 +81,7 @@ impl Listed {
                 sha256: Some(found.sha256),
                 remembered: Some(found.remembered),
                 granted: found.granted,
+                origin: Some(found.origin),
                 ..none
             },
             Err(trouble) => Self { error: Some(trouble.to_string()), why: trouble.message, ..none },
@@ -73,11 +92,7 @@ impl Listed {
 fn list(args: &PluginList) -> Result<Said, Trouble> {
     let mut palisade = open(&args.plugin_dirs)?;
     let names = names(&mut palisade)?;
-    let found = |name: String| {
-        let candidate = palisade.plugins().candidate(&name);
-        Listed::new(name, candidate)
-    };
-    let all: Vec<Listed> = names.into_iter().map(found).collect();
+    let all: Vec<Listed> = names.into_iter().map(|name| Listed::new(&mut palisade, name)).collect();
     let code = if all.iter().any(|one| one.error.is_some()) { ExitCode::PLUGIN } else { ExitCode::OK };
     if args.form.json {
         return Ok(Said::json(&all)?.code(code));
@@ -86,7 +101,8 @@ fn list(args: &PluginList) -> Result<Said, Trouble> {
     let mut text = String::new();
     for one in &all {
         let version = one.version.as_deref().unwrap_or("refused");
-        let summary = one.summary.as_ref().unwrap_or(&one.why);
+        // A line of somebody else's must not pass for one of ours.
+        let (version, summary) = (out::one_line(version), out::one_line(one.summary.as_ref().unwrap_or(&one.why)));
         show::line(&mut text, format_args!("{:width$}  {version:8}  {summary}", one.name));
     }
     Ok(Said::text(out::clean(&text)).code(code))
@@ -99,7 +115,7 @@ fn info(args: &PluginInfo) -> Result<Said, Trouble> {
         let path = found.path.display().to_string();
         return Said::json(&serde_json::json!({
             "path": path, "sha256": found.sha256, "remembered": found.remembered, "granted": found.granted,
-            "manifest": found.manifest,
+            "origin": found.origin, "pin": found.pin, "manifest": found.manifest,
         }));
     }
     Ok(Said::text(out::clean(&description(&found))))
@@ -108,10 +124,17 @@ fn info(args: &PluginInfo) -> Result<Said, Trouble> {
 fn description(found: &Candidate) -> String {
     let manifest = &found.manifest;
     let mut text = String::new();
-    show::line(&mut text, format_args!("{} {} (seam {})", manifest.name, manifest.version, manifest.seam));
-    show::line(&mut text, format_args!("{}\n", manifest.summary));
+    let (version, summary) = (out::one_line(&manifest.version), out::one_line(&manifest.summary));
+    show::line(&mut text, format_args!("{} {version} (seam {})", manifest.name, manifest.seam));
+    show::line(&mut text, format_args!("{summary}\n"));
     show::line(&mut text, format_args!("file     {}", found.path.display()));
     show::line(&mut text, format_args!("sha256   {}", found.sha256));
+    show::line(&mut text, format_args!("origin   {}", found.origin));
+    if let Some(Pin { installed: Some(installed), .. }) = &found.pin {
+        show::line(&mut text, format_args!("pinned   since {}", utc(installed.since)));
+        let signed = installed.signer.as_ref().map_or_else(|| "by nobody that is known".to_owned(), install::signed);
+        show::line(&mut text, format_args!("signed   {signed}"));
+    }
     let stages: Vec<&str> = manifest.stages.iter().map(|stage| stage.name()).collect();
     show::line(&mut text, format_args!("stages   {}", stages.join(", ")));
     if let Some(granted) = &found.granted {
@@ -123,7 +146,7 @@ fn description(found: &Candidate) -> String {
     if !manifest.cannot_stop.is_empty() {
         show::line(&mut text, format_args!("\nwhat it cannot stop"));
         for what in &manifest.cannot_stop {
-            show::line(&mut text, format_args!("  - {what}"));
+            show::line(&mut text, format_args!("  - {}", out::one_line(what)));
         }
     }
     show::line(&mut text, format_args!("\nevery option of its section in a policy"));
@@ -133,13 +156,13 @@ fn description(found: &Candidate) -> String {
     text
 }
 
-fn table(text: &mut String, title: &str, rows: &BTreeMap<String, String>) {
+pub(super) fn table(text: &mut String, title: &str, rows: &BTreeMap<String, String>) {
     if rows.is_empty() {
         return;
     }
     show::line(text, format_args!("\n{title}"));
     for (name, what) in rows {
-        show::line(text, format_args!("  {name}: {what}"));
+        show::line(text, format_args!("  {}: {}", out::one_line(name), out::one_line(what)));
     }
 }
 
@@ -153,7 +176,7 @@ fn verify(args: &PluginVerify) -> Result<Said, Trouble> {
     let decides = args.revoke || !args.grant.is_empty();
     if let Some(name) = args.name.as_ref().filter(|_| decides && all.iter().all(|one| one.error.is_none())) {
         palisade.plugins().grant(name, &args.grant)?;
-        all = vec![Listed::new(name.clone(), palisade.plugins().candidate(name))];
+        all = vec![Listed::new(&mut palisade, name.clone())];
     }
     if let Err(error) = palisade.plugins().remember() {
         out::stderr(&format!("palisade: the result is not remembered, every launch checks again: {error}\n"));
@@ -186,10 +209,10 @@ fn check(palisade: &mut Palisade, name: String, hosted: bool) -> Listed {
     plugins.forget(&name);
     let passed = if hosted { plugins.verify_hosted(&name) } else { plugins.get(&name).map(drop) };
     let found = passed.and_then(|()| plugins.candidate(&name));
-    Listed::new(name, found)
+    Listed::of(palisade, name, found)
 }
 
-fn stages_or_none(stages: &[Stage]) -> String {
+pub(super) fn stages_or_none(stages: &[Stage]) -> String {
     let names: Vec<&str> = stages.iter().map(|stage| stage.name()).collect();
     if names.is_empty() { "none".to_owned() } else { names.join(",") }
 }

@@ -10,6 +10,19 @@ use super::context;
 use crate::diag::Origin;
 
 /// A value and where in the policy it was written, so that a later refusal can point there.
+///
+/// ```
+/// # use palisade_model::{diag::SourceId, layer::{At, Fragment, parse}, vars::Vars, units::Id};
+/// # palisade_model::layered! { struct Config { owner: Option<At<Id>> } }
+/// # let section: Config = parse(&Fragment::policy(SourceId(0), "(owner: 7)", 0), &Vars::new())?;
+/// // Of a policy's `(owner: 7)`:
+/// let owner: At<Id> = section.owner.unwrap();
+/// assert_eq!(owner.value.get(), 7);
+/// assert_eq!(owner.get(), 7, "it can be used as the value");
+/// let place = owner.origin.unwrap();
+/// assert_eq!((place.start, place.end), (8, 9));
+/// # Ok::<(), palisade_model::diag::Diagnostic>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct At<T> {
     /// The value.
@@ -20,11 +33,24 @@ pub struct At<T> {
 
 impl<T> At<T> {
     /// A value that was not written anywhere.
+    ///
+    /// ```
+    /// # use palisade_model::layer::At;
+    /// let made = At::new(7);
+    /// assert_eq!((made.value, made.origin), (7, None));
+    /// ```
     pub const fn new(value: T) -> Self {
         Self { value, origin: None }
     }
 
     /// The same place with another value.
+    ///
+    /// ```
+    /// # use palisade_model::{diag::{Origin, SourceId}, layer::At};
+    /// let place = Some(Origin { source: SourceId(0), start: 8, end: 9 });
+    /// let megabytes = At { value: 7_u64, origin: place };
+    /// assert_eq!(megabytes.map(|n| n << 20), At { value: 7 << 20, origin: place });
+    /// ```
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> At<U> {
         At { value: change(self.value), origin: self.origin }
     }

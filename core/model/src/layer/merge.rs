@@ -46,20 +46,66 @@ impl PathError {
 }
 
 /// What can be merged, layer by layer. Made by [`layered!`](crate::layered) for structs.
+///
+/// ```
+/// # use palisade_model::layer::{At, Layered};
+/// # palisade_model::layered! { struct Memory { max: Option<At<u64>> } }
+/// # palisade_model::layered! { struct Config { memory: Memory, names: Vec<At<String>> } }
+/// let limited = |max| Config { memory: Memory { max: Some(At::new(max)) }, ..Config::default() };
+/// let mut base = limited(1 << 20);
+/// base.merge(limited(1 << 30));
+/// assert_eq!(base.memory.max.map(|max| max.value), Some(1 << 30));
+/// ```
 pub trait Layered: Default {
     /// Puts a later layer on top.
+    ///
+    /// ```
+    /// # use palisade_model::layer::{At, Layered};
+    /// # palisade_model::layered! { struct Memory { max: Option<At<u64>> } }
+    /// # palisade_model::layered! { struct Config { memory: Memory, names: Vec<At<String>> } }
+    /// let named = |name: &str| Config { names: vec![At::new(name.to_owned())], ..Config::default() };
+    /// let mut base = named("a");
+    /// base.merge(named("b"));
+    /// assert_eq!(base.names, [At::new("a".to_owned()), At::new("b".to_owned())], "lists append");
+    /// ```
     fn merge(&mut self, later: Self);
 
     /// Whether the field at `path` is set here, and where. The empty path asks for anything.
+    ///
+    /// ```
+    /// # use palisade_model::layer::{At, Layered};
+    /// # palisade_model::layered! { struct Memory { max: Option<At<u64>> } }
+    /// # palisade_model::layered! { struct Config { memory: Memory, names: Vec<At<String>> } }
+    /// let config = Config { memory: Memory { max: Some(At::new(1)) }, ..Config::default() };
+    /// assert!(config.find(&["memory", "max"]).is_some());
+    /// assert!(config.find(&["names"]).is_none() && Config::default().find(&[]).is_none());
+    /// ```
     fn find(&self, path: &[&str]) -> Option<Option<Origin>>;
 
     /// Takes away what is set at `path`.
+    ///
+    /// ```
+    /// # use palisade_model::layer::{At, Layered};
+    /// # palisade_model::layered! { struct Memory { max: Option<At<u64>> } }
+    /// # palisade_model::layered! { struct Config { memory: Memory, names: Vec<At<String>> } }
+    /// let mut config = Config { memory: Memory { max: Some(At::new(1)) }, ..Config::default() };
+    /// config.clear(&["memory", "max"]).unwrap();
+    /// assert!(config.memory.max.is_none());
+    /// assert_eq!(config.clear(&["memroy"]).unwrap_err().known, ["memory", "names"]);
+    /// ```
     ///
     /// # Errors
     /// A path that leads to no field.
     fn clear(&mut self, path: &[&str]) -> Result<(), PathError>;
 
     /// The names of the fields; none for a value.
+    ///
+    /// ```
+    /// # use palisade_model::layer::{At, Layered};
+    /// # palisade_model::layered! { struct Memory { max: Option<At<u64>> } }
+    /// # palisade_model::layered! { struct Config { memory: Memory, names: Vec<At<String>> } }
+    /// assert_eq!(Config::fields(), ["memory", "names"]);
+    /// ```
     fn fields() -> &'static [&'static str];
 }
 

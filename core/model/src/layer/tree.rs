@@ -171,27 +171,28 @@ mod tests {
         }
     }
 
-    /// The same layers, by type and by shape: the same values, or the same words of refusal at the same place.
-    #[test]
-    fn a_shape_does_what_a_type_does() {
-        let replaced = |mut fragment: Fragment, path: &str| {
-            fragment.replace.push(dotted(path));
-            fragment
-        };
-        let dropped = |mut fragment: Fragment, path: &str| {
-            fragment.drop.push(dotted(path));
-            fragment
-        };
-        let locking = |mut fragment: Fragment, path: &str| {
-            fragment.locked.push(dotted(path));
-            fragment
-        };
+    fn replaced(mut fragment: Fragment, path: &str) -> Fragment {
+        fragment.replace.push(dotted(path));
+        fragment
+    }
+
+    fn dropped(mut fragment: Fragment, path: &str) -> Fragment {
+        fragment.drop.push(dotted(path));
+        fragment
+    }
+
+    fn locking(mut fragment: Fragment, path: &str) -> Fragment {
+        fragment.locked.push(dotted(path));
+        fragment
+    }
+
+    fn cases() -> Vec<Vec<Fragment>> {
         let base = || {
             layer(
                 "(name: \"a\", words: [\"${project}/w\"], inner: (a: 1), labels: {\"x\": \"1\"}, parts: {\"p\": (a: 1)})",
             )
         };
-        let cases: Vec<Vec<Fragment>> = vec![
+        vec![
             vec![],
             vec![layer("()")],
             vec![
@@ -229,7 +230,12 @@ mod tests {
             vec![layer("(labels: {\"k\": \"v\", \"k\": \"w\"})")],
             vec![layer("(name: \"a\"")],
             vec![layer("[]")],
-        ];
+        ]
+    }
+
+    /// The same layers, by type and by shape: the same values, or the same words of refusal at the same place.
+    #[test]
+    fn a_shape_does_what_a_type_does() {
         let paths = [
             "name",
             "count",
@@ -243,7 +249,7 @@ mod tests {
             "parts.p.a",
             "parts.p.on",
         ];
-        for (number, layers) in cases.iter().enumerate() {
+        for (number, layers) in cases().iter().enumerate() {
             match (merge_layers::<Typed>(layers, &vars()), shaped(layers)) {
                 (Ok(by_type), Ok(by_shape)) => {
                     for path in paths {

@@ -10,11 +10,25 @@ fn digits(text: &str) -> Option<i128> {
 }
 
 /// A user or group id. `u32::MAX` is not one: to the kernel it means "leave it".
+///
+/// ```
+/// # use palisade_model::units::Id;
+/// let id: Id = "1000".parse()?;
+/// assert_eq!(id.to_string(), "1000");
+/// assert!("-1".parse::<Id>().is_err() && "4294967295".parse::<Id>().is_err());
+/// # Ok::<(), palisade_model::units::UnitError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id(u32);
 
 impl Id {
     /// The id as a number.
+    ///
+    /// ```
+    /// # use palisade_model::units::Id;
+    /// assert_eq!("1000".parse::<Id>()?.get(), 1000_u32);
+    /// # Ok::<(), palisade_model::units::UnitError>(())
+    /// ```
     #[must_use]
     pub const fn get(self) -> u32 {
         self.0
@@ -47,6 +61,14 @@ impl fmt::Display for Id {
 unit!(Id, u32, |id| Id::from_integer(id.into()));
 
 /// File mode bits, written as an octal string: `"0755"`.
+///
+/// ```
+/// # use palisade_model::units::Mode;
+/// let mode: Mode = "0755".parse()?;
+/// assert_eq!(mode.to_string(), "0755");
+/// assert_eq!("755".parse::<Mode>()?, mode);
+/// # Ok::<(), palisade_model::units::UnitError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mode(u32);
 
@@ -54,6 +76,12 @@ const HIGHEST_MODE: u32 = 0o7777;
 
 impl Mode {
     /// The bits.
+    ///
+    /// ```
+    /// # use palisade_model::units::Mode;
+    /// assert_eq!("0755".parse::<Mode>()?.bits(), 0o755);
+    /// # Ok::<(), palisade_model::units::UnitError>(())
+    /// ```
     #[must_use]
     pub const fn bits(self) -> u32 {
         self.0
@@ -96,11 +124,24 @@ unit!(Mode, u32, |bits| if bits <= HIGHEST_MODE {
 
 /// A file descriptor that the workload keeps: 3 or higher, because 0, 1 and 2 are its stdin,
 /// stdout and stderr.
+///
+/// ```
+/// # use palisade_model::units::Fd;
+/// assert!("3".parse::<Fd>().is_ok());
+/// let error = "2".parse::<Fd>().unwrap_err();
+/// assert_eq!(error.help, "use `stdin`, `stdout` or `stderr` for it");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fd(i32);
 
 impl Fd {
     /// The number.
+    ///
+    /// ```
+    /// # use palisade_model::units::Fd;
+    /// assert_eq!("3".parse::<Fd>()?.get(), 3);
+    /// # Ok::<(), palisade_model::units::UnitError>(())
+    /// ```
     #[must_use]
     pub const fn get(self) -> i32 {
         self.0
@@ -140,11 +181,31 @@ impl fmt::Display for Fd {
 unit!(Fd, i32, |fd| Fd::from_integer(fd.into()));
 
 /// A whole number from `LOW` to `HIGH`.
+///
+/// ```
+/// # use palisade_model::units::Bounded;
+/// # use palisade_model::{diag::SourceId, layer::{At, Fragment, parse}, vars::Vars};
+/// # palisade_model::layered! { struct Config {
+/// nice: Option<At<Bounded<-20, 19>>>,
+/// # } }
+/// # let read = |text: &str| parse::<Config>(&Fragment::policy(SourceId(0), text, 0), &Vars::new());
+/// assert!(read("(nice: 19)").is_ok());
+/// assert!(read("(nice: 20)").unwrap_err().to_string().contains("`20` is out of range"));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Bounded<const LOW: i32, const HIGH: i32>(i32);
 
 impl<const LOW: i32, const HIGH: i32> Bounded<LOW, HIGH> {
     /// The number.
+    ///
+    /// ```
+    /// # use palisade_model::units::Bounded;
+    /// # use palisade_model::{diag::SourceId, layer::{At, Fragment, parse}, vars::Vars};
+    /// # palisade_model::layered! { struct Config { nice: Option<At<Bounded<-20, 19>>> } }
+    /// # let section = parse::<Config>(&Fragment::policy(SourceId(0), "(nice: 19)", 0), &Vars::new())?;
+    /// assert_eq!(section.nice.map(|at| at.value.get()), Some(19));
+    /// # Ok::<(), palisade_model::diag::Diagnostic>(())
+    /// ```
     #[must_use]
     pub const fn get(self) -> i32 {
         self.0
@@ -200,6 +261,13 @@ impl<'de, const LOW: i32, const HIGH: i32> serde::Deserialize<'de> for Bounded<L
 }
 
 /// A set of processors: `"0-3,8"`. Sorted, each once.
+///
+/// ```
+/// # use palisade_model::units::CpuSet;
+/// let cpus: CpuSet = "8,0-3,2".parse()?;
+/// assert_eq!(cpus.to_string(), "0-3,8");
+/// # Ok::<(), palisade_model::units::UnitError>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct CpuSet(Vec<u32>);
 
@@ -208,6 +276,12 @@ const MOST_CPUS: i128 = 8192;
 
 impl CpuSet {
     /// The processors in ascending order.
+    ///
+    /// ```
+    /// # use palisade_model::units::CpuSet;
+    /// assert_eq!("0-2,8".parse::<CpuSet>()?.cpus(), [0, 1, 2, 8]);
+    /// # Ok::<(), palisade_model::units::UnitError>(())
+    /// ```
     #[must_use]
     pub fn cpus(&self) -> &[u32] {
         &self.0

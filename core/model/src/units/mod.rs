@@ -20,6 +20,13 @@ pub use text::{AbsPath, Text};
 pub use time::Time;
 
 /// Why a text is not the value that it should be.
+///
+/// ```
+/// # use palisade_model::units::{Size, UnitError};
+/// let UnitError { message, help } = "a lot".parse::<Size>().unwrap_err();
+/// assert_eq!(message, "`a lot` is not a size");
+/// assert!(help.starts_with("write a size such as"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnitError {
     /// What is wrong.

@@ -5,6 +5,15 @@ use std::fmt;
 use super::{Unit, UnitError, decimal, split_unit, unit};
 
 /// A number of bytes: `"512MiB"`, `"1.5GiB"`, `"10kB"`, `4096`.
+///
+/// ```
+/// # use palisade_model::units::Size;
+/// let size: Size = "1.5GiB".parse()?;
+/// assert_eq!((size.0, size.to_string().as_str()), (3 << 29, "1536MiB"));
+/// let error = "512M".parse::<Size>().unwrap_err();
+/// assert_eq!(error.help, "write \"512MiB\" (1024) or \"512MB\" (1000)");
+/// # Ok::<(), palisade_model::units::UnitError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Size(pub u64);
 
@@ -69,6 +78,13 @@ impl fmt::Display for Size {
 unit!(Size, u64, |n| Ok::<_, UnitError>(Size(n)));
 
 /// A size, or no limit: `"2GiB"` or `"max"`.
+///
+/// ```
+/// # use palisade_model::units::SizeOrMax;
+/// assert_eq!("2KiB".parse(), Ok(SizeOrMax::Bytes(2048)));
+/// assert_eq!("max".parse(), Ok(SizeOrMax::Max));
+/// assert_eq!((SizeOrMax::Bytes(2048).limit(), SizeOrMax::Max.limit()), (Some(2048), None));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SizeOrMax {
     /// A limit in bytes.
@@ -78,6 +94,13 @@ pub enum SizeOrMax {
 }
 
 /// A count, or no limit: `256` or `"max"`.
+///
+/// ```
+/// # use palisade_model::units::CountOrMax;
+/// assert_eq!("256".parse(), Ok(CountOrMax::Count(256)));
+/// assert_eq!("max".parse(), Ok(CountOrMax::Max));
+/// assert_eq!((CountOrMax::Count(256).limit(), CountOrMax::Max.limit()), (Some(256), None));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CountOrMax {
     /// A limit.
@@ -179,23 +202,48 @@ or_max!(SizeOrMax, Bytes, Size);
 or_max!(CountOrMax, Count, std::convert::identity);
 
 /// A share in hundredths of a percent: `"12.5%"` is 1250. `"200%"` of a processor is two of them.
+///
+/// ```
+/// # use palisade_model::units::Percent;
+/// let share: Percent = "12.5%".parse()?;
+/// assert_eq!((share.hundredths(), share.to_string().as_str()), (1250, "12.5%"));
+/// assert_eq!("50".parse::<Percent>().unwrap_err().help, "write a percentage such as \"50%\" or \"12.5%\", with two decimal places at most");
+/// # Ok::<(), palisade_model::units::UnitError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Percent(u64);
 
 impl Percent {
     /// From hundredths of a percent.
+    ///
+    /// ```
+    /// # use palisade_model::units::Percent;
+    /// assert_eq!(Percent::from_hundredths(20_000).to_string(), "200%");
+    /// ```
     #[must_use]
     pub const fn from_hundredths(hundredths: u64) -> Self {
         Self(hundredths)
     }
 
     /// In hundredths of a percent.
+    ///
+    /// ```
+    /// # use palisade_model::units::Percent;
+    /// assert_eq!("200%".parse::<Percent>()?.hundredths(), 20_000);
+    /// # Ok::<(), palisade_model::units::UnitError>(())
+    /// ```
     #[must_use]
     pub const fn hundredths(self) -> u64 {
         self.0
     }
 
     /// The share of a whole, rounded down: `"25%"` of 100000 is 25000.
+    ///
+    /// ```
+    /// # use palisade_model::units::Percent;
+    /// assert_eq!("25%".parse::<Percent>()?.of(100_000), 25_000);
+    /// # Ok::<(), palisade_model::units::UnitError>(())
+    /// ```
     #[must_use]
     pub fn of(self, whole: u64) -> u64 {
         let share = u128::from(self.0) * u128::from(whole) / 10_000;

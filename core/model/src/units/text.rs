@@ -8,11 +8,27 @@ use super::{Unit, UnitError, unit};
 use crate::layer::expand;
 
 /// A string with its variables expanded, and without NUL bytes, so that the kernel sees all of it.
+///
+/// ```
+/// # use palisade_model::units::Text;
+/// let text: Text = "5$$".parse()?;
+/// assert_eq!(text.as_str(), "5$");
+/// assert!("a\0b".parse::<Text>().is_err());
+/// # Ok::<(), palisade_model::units::UnitError>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Text(String);
 
 /// An absolute path with its variables expanded: no `..`, no NUL byte, no `.` and no doubled or
 /// trailing slashes.
+///
+/// ```
+/// # use palisade_model::units::AbsPath;
+/// let path: AbsPath = "/usr//lib/./x/".parse()?;
+/// assert_eq!(path.as_str(), "/usr/lib/x");
+/// assert!("usr".parse::<AbsPath>().is_err() && "/a/../b".parse::<AbsPath>().is_err());
+/// # Ok::<(), palisade_model::units::UnitError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AbsPath(String);
 
@@ -116,6 +132,12 @@ string!(AbsPath);
 
 impl AbsPath {
     /// As a path.
+    ///
+    /// ```
+    /// # use palisade_model::units::AbsPath;
+    /// assert!("/usr/lib".parse::<AbsPath>()?.as_path().is_absolute());
+    /// # Ok::<(), palisade_model::units::UnitError>(())
+    /// ```
     #[must_use]
     pub fn as_path(&self) -> &Path {
         Path::new(&self.0)

@@ -7,6 +7,14 @@ use super::{Unit, UnitError, decimal, split_unit, unit};
 
 /// A length of time: `"10min"`, `"1h30min"`, `"250ms"`. A number alone is refused, because half
 /// the world reads seconds and the other half milliseconds.
+///
+/// ```
+/// # use palisade_model::units::Time;
+/// let time: Time = "1h30min".parse()?;
+/// assert_eq!(time.0, std::time::Duration::from_secs(5400));
+/// assert!("90".parse::<Time>().is_err());
+/// # Ok::<(), palisade_model::units::UnitError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(pub Duration);
 
