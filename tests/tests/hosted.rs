@@ -170,10 +170,10 @@ fn a_plugin_that_is_not_rust_can_be_hosted() {
 #[test]
 fn what_a_plugin_can_do_in_the_launcher_it_cannot_do_in_a_process_of_its_own() {
     let Some(bench) = Bench::new() else { return };
-    let before = Leftovers::now();
     let home = bench.home.text().to_owned();
     bench.home.file("secret", "what only the user may see");
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let before = Leftovers::now();
     let address = listener.local_addr().unwrap();
     for who in [Who::Root, Who::User] {
         for act in [

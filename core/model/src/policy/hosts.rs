@@ -42,9 +42,12 @@ impl Hosting {
     }
 }
 
-/// The map, in the order in which it was written.
+/// Plugins and their places, in the order in which they were written.
+type Entries = Vec<(At<String>, At<Hosting>)>;
+
+/// The map.
 #[derive(Default)]
-pub(super) struct Hosts(pub(super) Vec<(At<String>, At<Hosting>)>);
+pub(super) struct Hosts(Entries);
 
 impl<'de> Deserialize<'de> for Hosts {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -68,7 +71,7 @@ impl<'de> Deserialize<'de> for Hosts {
 
 impl Hosts {
     /// Refuses a name that is given twice: one of the two would be ignored.
-    pub(super) fn checked(self) -> Result<Vec<(At<String>, At<Hosting>)>, Diagnostic> {
+    pub(super) fn checked(self) -> Result<Entries, Diagnostic> {
         for (index, (name, _)) in self.0.iter().enumerate() {
             let first = self.0.iter().take(index).find(|(other, _)| other.value == name.value);
             if let Some((first, _)) = first {
