@@ -7,13 +7,15 @@
 //! | `inside` | the helper's side: confinement, and the answers |
 //! | `talk` | what both say to each other |
 //! | `check` | what of an answer is taken |
+//! | `plugins` | finding and checking one that is opened in a helper |
 //! | `guest` | the plugin and its isolator, as the rest of palisade sees them |
 
 mod check;
 mod guest;
 mod helper;
 mod inside;
+mod plugins;
 mod talk;
 
-pub(crate) use guest::Guest;
-pub(crate) use helper::Start;
+use guest::Guest;
+use helper::Start;

@@ -10,9 +10,9 @@ use crate::library::Found;
 use crate::lock::Entry;
 use crate::offer::{Offer, Request, Vouched};
 use crate::pins::{Installed, Pin};
-use crate::plugins::{Plugins, examine, file_name, inside_only, open_library, sha256};
+use crate::plugins::{Plugins, examine, file_name, open_library, sha256};
 use palisade_abi::manifest::Manifest;
-use palisade_model::stage::Stage;
+use palisade_model::stage::{Place, Stage};
 use palisade_sys::fd::{self, O_CREAT, O_EXCL, O_NONBLOCK, O_PATH, O_RDONLY, O_WRONLY};
 use palisade_sys::trust::open_trusted_dir;
 use std::fs::File;
@@ -237,6 +237,14 @@ impl Plugins {
             Trouble::new(Kind::Plugin, format!("it cannot be removed: {e}")).row("file", path.display().to_string())
         })
     }
+}
+
+/// Only stages in the workload's process are granted.
+pub(crate) fn inside_only(name: &str, stages: &[Stage]) -> Result<(), Trouble> {
+    let Some(stage) = stages.iter().find(|stage| stage.runs_in() != Place::Child) else { return Ok(()) };
+    Err(Trouble::new(Kind::Usage, format!("stage {stage} is not in the workload's process"))
+        .of(name)
+        .row("help", "only build, drop and seal can be granted; on the host a plugin needs no grant"))
 }
 
 fn homeless(why: &str) -> Trouble {

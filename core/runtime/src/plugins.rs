@@ -3,7 +3,7 @@
 use crate::elf;
 use crate::entries::Entries;
 use crate::error::{Kind, Trouble};
-use crate::hosted::{Guest, Start};
+use crate::install::inside_only;
 use crate::library::{Found, Library, load};
 use crate::lock::{Entry, Lock};
 use crate::pins::{self, Origin, Pin};
@@ -13,7 +13,7 @@ use palisade_abi::host::LoadError;
 use palisade_abi::manifest::Manifest;
 use palisade_model::diag::suggest;
 use palisade_model::policy::Hosting;
-use palisade_model::stage::{Place, Stage};
+use palisade_model::stage::Stage;
 use palisade_sys::fd::FileFacts;
 use palisade_sys::trust::{TrustError, open_trusted_dir, open_trusted_in};
 use sha2::{Digest as _, Sha256};
@@ -59,8 +59,8 @@ pub struct Candidate {
     pub pin: Option<Pin>,
     /// Where it came from.
     pub origin: Origin,
-    facts: FileFacts,
-    file: OwnedFd,
+    pub(crate) facts: FileFacts,
+    pub(crate) file: OwnedFd,
 }
 
 /// All plugins that this process has loaded or can find.
@@ -149,7 +149,7 @@ impl Plugins {
     }
 
     /// A file as it is remembered, or else as it is found now.
-    fn known(&self, name: &str) -> Result<Candidate, Trouble> {
+    pub(crate) fn known(&self, name: &str) -> Result<Candidate, Trouble> {
         let path = self.find(name)?;
         let (file, facts) = self.open(name, &path)?;
         match self.lock.get(&path, &facts).filter(|entry| entry.fits()).cloned() {
@@ -159,43 +159,6 @@ impl Plugins {
             }
             None => self.inspect(name, path, file, facts),
         }
-    }
-
-    /// Starts a plugin in a process of its own, which ends with what this gives: each launch has a new one.
-    ///
-    /// # Errors
-    /// As [`Plugins::get`]; the process cannot be made or confined.
-    pub fn get_hosted(&self, name: &str) -> Result<Plugin, Trouble> {
-        let Candidate { manifest, path, sha256, remembered, granted, file, .. } = self.known(name)?;
-        let start = Start { plugin: name, file: &file, layout_known: remembered, reference: &manifest.reference };
-        let library = Guest::start(&start).map_err(|trouble| trouble.row("file", path.display().to_string()))?;
-        let library = Box::new(library);
-        Ok(Plugin { manifest, path, sha256, granted, host: Hosting::Process, library })
-    }
-
-    /// Checks a plugin as [`Plugins::get`] does, but opens it in a process of its own, and remembers that it passed. That
-    /// counts for grants; a launch that runs it in this process checks its layout here.
-    ///
-    /// # Errors
-    /// As [`Plugins::get_hosted`].
-    pub fn verify_hosted(&mut self, name: &str) -> Result<(), Trouble> {
-        self.forget(name);
-        let candidate = self.candidate(name)?;
-        let plugin = self.get_hosted(name)?;
-        if plugin.sha256 != candidate.sha256 {
-            return Err(Trouble::new(Kind::Plugin, "its file was changed while it was checked").of(name));
-        }
-        let Candidate { manifest, path, sha256, facts, .. } = candidate;
-        self.lock.put(&path, Entry::of_stranger(&facts, sha256, manifest));
-        Ok(())
-    }
-
-    /// Whether a plugin was checked in a process of its own and never in this one: then nothing but a policy that says
-    /// so has it run here.
-    pub(crate) fn is_stranger(&self, name: &str) -> bool {
-        let Ok(path) = self.find(name) else { return false };
-        let Ok((_, facts)) = self.open(name, &path) else { return false };
-        self.lock.get(&path, &facts).is_some_and(|entry| !entry.fits())
     }
 
     /// Takes a plugin from an open file, wherever that came from, instead of looking for one: for whoever tries one
@@ -343,7 +306,7 @@ impl Plugins {
         })
     }
 
-    fn open(&self, name: &str, path: &Path) -> Result<(OwnedFd, FileFacts), Trouble> {
+    pub(crate) fn open(&self, name: &str, path: &Path) -> Result<(OwnedFd, FileFacts), Trouble> {
         self.open_file(path).map_err(|e| {
             Trouble::new(Kind::Plugin, format!("it is not trusted: {e}"))
                 .of(name)
@@ -386,14 +349,6 @@ impl Plugins {
         }
         Ok(Plugin { manifest, path, sha256, granted, host: Hosting::Launcher, library: found.library })
     }
-}
-
-/// Only stages in the workload's process are granted.
-pub(crate) fn inside_only(name: &str, stages: &[Stage]) -> Result<(), Trouble> {
-    let Some(stage) = stages.iter().find(|stage| stage.runs_in() != Place::Child) else { return Ok(()) };
-    Err(Trouble::new(Kind::Usage, format!("stage {stage} is not in the workload's process"))
-        .of(name)
-        .row("help", "only build, drop and seal can be granted; on the host a plugin needs no grant"))
 }
 
 /// Everything that can be checked without running any of it.
