@@ -160,10 +160,10 @@ fn what_it_says_would_allow_it_does() {
     before.same();
 }
 
-/// Switches auditing on, in a guest: AUDIT_SET with AUDIT_STATUS_ENABLED.
-const AUDIT_ON: &str = "import socket, struct
+/// Switches auditing on (1) or off (0), in a guest: AUDIT_SET with AUDIT_STATUS_ENABLED.
+const AUDIT: &str = "import socket, struct, sys
 s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 9)
-status = struct.pack(\"10I\", 1, 1, 0, 0, 0, 0, 0, 0, 0, 0)
+status = struct.pack(\"10I\", 1, int(sys.argv[1]), 0, 0, 0, 0, 0, 0, 0, 0)
 s.send(struct.pack(\"IHHII\", 16 + len(status), 1001, 5, 1, 0) + status)
 kind, error = struct.unpack(\"4xH10xi\", s.recv(8192)[:20])
 assert (kind, error) == (2, 0), (kind, error)";
@@ -195,7 +195,7 @@ except OSError as e: print(e.errno)'; exit 0"
     // What the kernel says with auditing, the rules say without.
     for audited in [false, true] {
         if audited {
-            Run::bare(["python3", "-c", AUDIT_ON]).ran().code(0);
+            Run::bare(["python3", "-c", AUDIT, "1"]).ran().code(0);
         }
         let (ran, report) = run(Who::Root, policy, true, &script);
         assert!(ran.code(0).stdout.starts_with("13\n"));
@@ -215,6 +215,8 @@ except OSError as e: print(e.errno)'; exit 0"
             assert!(layer["policy_line"].is_string(), "{layer}");
         }
     }
+    // The other tests are of what is said without, in whatever order they come.
+    Run::bare(["python3", "-c", AUDIT, "0"]).ran().code(0);
 }
 
 #[test]
