@@ -308,7 +308,8 @@ fn the_process_that_launches_survives_it() {
     ] {
         let section = format!("\"saboteur\": (steps: \"none\", at: \"configure\", how: \"{how}\"),");
         let policy = bench.policy(&section, "hosts: {\"saboteur\": Process}");
-        let words = [embed.to_str().unwrap(), "again", bench.dir.to_str().unwrap(), &policy, "sh", "-c", "exit 5"];
+        let dirs = format!("{}:{}", bench.dir.display(), built().parent().unwrap().display());
+        let words = [embed.to_str().unwrap(), "again", &dirs, &policy, "sh", "-c", "exit 5"];
         let ran = Run::bare(words).env("XDG_STATE_HOME", bench.home.text()).ran().code(0);
         ran.prints(said).prints("state kept\nExited { code: 5 }\nstate kept\n");
     }
@@ -382,6 +383,45 @@ fn the_policy_says_who_is_hosted_and_what_is_wrong_is_shown_where_it_stands() {
     let policy = bench.policy(section, "\nhosts: {\"sabotour\": Process}");
     let ran = bench.palisade(Who::User, &["policy", "check", &policy]).ran().code(118);
     ran.says("which this policy does not use").says("did you mean `saboteur`?").says(&format!("{policy}:4:"));
+}
+
+/// What confines such a process runs in the launcher, and so must not be what is to be confined.
+#[test]
+fn the_policy_of_its_process_is_palisades_and_goes_without_it() {
+    let Some(bench) = Bench::new() else { return };
+    let before = Leftovers::now();
+    let mark = bench.home.path().join("mark");
+    let section = "\"saboteur\": (steps: \"none\"),";
+    let policy = bench.policy(section, "hosts: {\"saboteur\": Process}");
+    let policies = bench.dir.join("policies");
+    std::fs::create_dir(&policies).unwrap();
+    let run = |text: &str| {
+        std::fs::write(policies.join("plugin-host.ron"), format!("Policy(version: 1, {text})")).unwrap();
+        drop(std::fs::remove_file(&mark));
+        let words = ["run", "--policy-dir", policies.to_str().unwrap(), "--policy", &policy, "--", "echo", "ran"];
+        let ran = bench.palisade(Who::Root, &words).env("SABOTEUR_MARK", mark.to_str().unwrap()).ran();
+        assert!(!mark.exists(), "{text}");
+        ran
+    };
+    let shipped = std::fs::read_to_string(tree().join("policies/plugin-host.ron")).unwrap();
+    let (_, inner) = shipped.split_once("version: 1,").unwrap();
+    let inner = inner.trim_end().strip_suffix(')').unwrap();
+    assert_eq!(run(inner).code(0).stdout, "ran\n");
+    run(&format!("{inner} hosts: {{\"filesystem\": Process}},"))
+        .code(118)
+        .says("`plugin-host` cannot have a plugin hosted itself: `filesystem`")
+        .says("plugin-host.ron:");
+    run("extends: [\"base\"], plugins: {\"saboteur\": (steps: \"none\")}")
+        .code(118)
+        .says("`saboteur` cannot run in a process of its own: it confines those")
+        .says("plugin-host.ron:1:");
+    // One that takes the name of palisade's own.
+    std::fs::copy(bench.dir.join("libpalisade_saboteur.so"), bench.dir.join("libpalisade_seccomp.so")).unwrap();
+    let words = ["plugin", "verify", "seccomp", "--hosted"];
+    let ran = bench.palisade(Who::Root, &words).env("SABOTEUR_MARK", mark.to_str().unwrap()).ran().code(119);
+    ran.prints("its manifest says `saboteur`");
+    assert!(!mark.exists());
+    before.same();
 }
 
 /// Whenever the launcher is killed, the plugin's process goes with it.

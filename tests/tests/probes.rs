@@ -138,6 +138,11 @@ fn worst(who: Who, policy: &str, project: &Scratch, home: &Scratch) -> BTreeSet<
     if policy == "container" {
         words.extend(["--var".to_owned(), format!("rootfs={}/root", project.text())]);
     }
+    // It allows no process, and whoever tries needs some; nor to read what it was started with.
+    if policy == "plugin-host" {
+        let allowed = ["seccomp.allow=[Group(\"@process\")]", "landlock.rules=[Path(path: \"/proc\", allow: [Read])]"];
+        words.extend(allowed.iter().flat_map(|allowed| ["--set".to_owned(), (*allowed).to_owned()]));
+    }
     // A busy host, or an emulated one, is slower than a contest allows; what ends the run leaves questions open.
     if policy.starts_with("judge") {
         words.extend(["--set", "process.timeout=10min", "--set", "process.cpu_time=10min"].map(str::to_owned));

@@ -162,36 +162,14 @@ fn module(header: AbiHeaderRef, layout_known: bool) -> Result<Loaded, LoadError>
     Ok(Loaded { module, seam: header.version_strings().version.as_str() })
 }
 
-/// The descriptors of all files that were opened: a copy of this process must not use their numbers for others.
-#[must_use]
-pub fn kept() -> Vec<RawFd> {
-    let opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
-    opened.iter().map(|(_, file)| file.as_raw_fd()).collect()
-}
-
-/// Loads the libraries that a plugin may need, while their files can still be read. One that is not there is left out:
-/// the plugin that needs it is refused.
-pub fn preload() {
-    for name in ["libm.so.6", "libgcc_s.so.1", "libpthread.so.0", "libdl.so.2", "librt.so.1"] {
-        // SAFETY: these are the C library's own, whose constructors every program runs; upheld by the fixed names and the
-        // dynamic linker's search, which palisade itself was started by; else foreign code runs in this process.
-        let library = unsafe { Library::open(Some(name), RTLD_NOW | RTLD_LOCAL) };
-        drop(library.map(std::mem::ManuallyDrop::new));
-    }
-}
-
-/// The file as it was, and where it is kept open.
-type KeptFile = ((u64, u64, i64, i64), File);
-
-/// Every library's file.
-static OPENED: Mutex<Vec<KeptFile>> = Mutex::new(Vec::new());
-
 /// Keeps a library's file open for as long as this process lives, and gives the number of the descriptor.
 ///
 /// glibc tells libraries apart by their name, here `/proc/self/fd/N`, and by device and inode. A number that was
 /// used again, after a library that was refused or is no longer wanted, would give that library instead of the
 /// one that was checked. So a number is never used for another file, and a file is opened once.
 fn keep(file: BorrowedFd<'_>) -> io::Result<RawFd> {
+    type Identity = (u64, u64, i64, i64);
+    static OPENED: Mutex<Vec<(Identity, File)>> = Mutex::new(Vec::new());
     let own = File::from(file.try_clone_to_owned()?);
     let facts = own.metadata()?;
     let identity = (facts.dev(), facts.ino(), facts.ctime(), facts.ctime_nsec());

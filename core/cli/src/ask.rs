@@ -14,6 +14,8 @@ pub(crate) fn open(policies: &PolicyDirs, plugins: &PluginDirs) -> Result<Palisa
     Palisade::open(Places {
         policy_dirs: absolute(&policies.policy_dir)?,
         plugin_dirs: absolute(&plugins.plugin_dir)?,
+        // This program: see `verbs::perform`.
+        host_program: std::env::current_exe().ok(),
         ..Places::default()
     })
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::diag::{Diagnostic, suggest};
 
 /// The variables that palisade itself defines.
-pub const BUILTINS: [&str; 6] = ["project", "home", "tmp", "user", "uid", "run_id"];
+pub const BUILTINS: [&str; 7] = ["project", "home", "tmp", "palisade", "user", "uid", "run_id"];
 
 /// Variables and their values. Cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -81,6 +81,7 @@ mod workload;
 pub use elf::inspect;
 pub use error::{Kind, Trouble};
 pub use facts::{Facts, KERNEL_FEATURES, KERNEL_FLOOR};
+pub use hosted::host_plugin;
 pub use launch::{Failed, Observer, Options};
 pub use names::Named;
 pub use offer::{Notes, Offer, Request, Vouched};

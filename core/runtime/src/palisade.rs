@@ -3,6 +3,7 @@
 use crate::entries::Entries;
 use crate::error::Trouble;
 use crate::facts::Facts;
+use crate::hosted;
 use crate::names::{self, Named};
 use crate::places::Places;
 use crate::plan::{Parts, Plan};
@@ -10,7 +11,7 @@ use crate::plugins::{Plugin, Plugins};
 use crate::policies::{self, Listed, Policy};
 use crate::workload::Workload;
 use palisade_abi::Left;
-use palisade_model::diag::Sources;
+use palisade_model::diag::{Origin, Sources};
 use palisade_model::policy::Hosting;
 use palisade_model::resolve::Resolved;
 use palisade_model::vars::Vars;
@@ -23,13 +24,16 @@ use std::time::SystemTime;
 /// which is safe only where no other thread holds a lock.
 #[derive(Debug)]
 pub struct Palisade {
-    places: Places,
+    pub(crate) places: Places,
     facts: Facts,
-    plugins: Plugins,
+    pub(crate) plugins: Plugins,
     vars: Vars,
     /// Plans made so far, so that each launch has a name of its own.
     made: u64,
 }
+
+/// Plugins by their names.
+type Loaded = BTreeMap<String, Rc<Plugin>>;
 
 /// How much of a feature this host has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +67,7 @@ impl Palisade {
     pub fn open(places: Places) -> Result<Self, Trouble> {
         let facts = Facts::read()?;
         let plugins = Plugins::new(&places);
-        let vars = variables(&facts);
+        let vars = variables(&facts, &places);
         Ok(Self { places, facts, plugins, vars, made: 0 })
     }
 
@@ -109,14 +113,20 @@ impl Palisade {
     /// # Errors
     /// The policy is wrong, a plugin is missing or not trusted, or the host cannot give what is required.
     pub fn plan(&mut self, policy: &Policy, workload: Workload) -> Result<Plan, Trouble> {
+        self.planned(policy, workload, &[])
+    }
+
+    /// The same; where it is for a process that one of `strangers` is to run in, it has no use for any of them.
+    pub(crate) fn planned(&mut self, policy: &Policy, workload: Workload, strangers: &[&str]) -> Result<Plan, Trouble> {
         self.made += 1;
         let run_id = run_id(self.made);
         let mut vars = self.vars.clone();
         vars.set_builtin("run_id", run_id.clone());
         let mut vars = define(vars, policy)?;
         let (resolved, sources) = self.resolve_with(policy, &mut vars)?;
+        let hosted = self.all_hosted(&resolved, &sources, strangers)?;
         let entries = Entries::begin()?;
-        let plugins = self.plugins_of(&resolved, &sources, &entries)?;
+        let plugins = self.plugins_of(&resolved, &sources, hosted, &entries)?;
         let names: Vec<&str> = resolved.plugins.keys().map(String::as_str).collect();
         let mut told = BTreeMap::from([("run_id".to_owned(), run_id), ("plugins".to_owned(), names.join(" "))]);
         told.extend(workload.explain.then(|| ("explain".to_owned(), "yes".to_owned())));
@@ -129,26 +139,38 @@ impl Palisade {
         Plan::make(Parts { policy, resolved, sources, plugins, workload, facts, told, entries })
     }
 
-    /// The plugins of a policy, ordered by name. Those in processes of their own come first: such a process is a copy of
-    /// this one, in which nobody else has said anything yet.
+    /// The plugins of a policy that run in processes of their own.
+    fn all_hosted(&mut self, resolved: &Resolved, sources: &Sources, strangers: &[&str]) -> Result<Loaded, Trouble> {
+        let at = |origin: Option<Origin>| origin.map(|origin| sources.locate(origin)).unwrap_or_default();
+        let hosts = resolved.hosts.iter().filter(|(_, place)| place.value == Hosting::Process);
+        let hosts: Vec<(&str, String)> = hosts.map(|(name, place)| (name.as_str(), at(place.origin))).collect();
+        if !strangers.is_empty() {
+            let named = resolved.plugins.iter().find(|(name, _)| strangers.contains(&name.as_str()));
+            let named = named.map(|(name, section)| (name.as_str(), at(section.origin)));
+            return hosted::none_needed(named, hosts.into_iter().next()).map(|()| Loaded::new());
+        }
+        let names: Vec<&str> = hosts.iter().map(|(name, _)| *name).collect();
+        let mut all = Loaded::new();
+        for (name, line) in &hosts {
+            let plugin = self.hosted(name, &names).map_err(|trouble| trouble.row("policy", line.clone()))?;
+            all.insert((*name).to_owned(), Rc::new(plugin));
+        }
+        Ok(all)
+    }
+
+    /// All plugins of a policy, ordered by name.
     fn plugins_of(
         &mut self,
         resolved: &Resolved,
         sources: &Sources,
+        mut found: Loaded,
         entries: &Entries,
     ) -> Result<Vec<Rc<Plugin>>, Trouble> {
-        let mut found = BTreeMap::new();
-        for host in [Hosting::Process, Hosting::Launcher] {
-            for (name, section) in &resolved.plugins {
-                if resolved.hosts.get(name).map_or(Hosting::default(), |place| place.value) != host {
-                    continue;
-                }
-                let plugin = match host {
-                    Hosting::Process => self.plugins.get_hosted(name).map(Rc::new),
-                    Hosting::Launcher => self.plugins.get_within(name, entries),
-                };
+        for (name, section) in &resolved.plugins {
+            if !found.contains_key(name) {
                 let line = || section.origin.map(|origin| sources.locate(origin)).unwrap_or_default();
-                found.insert(name, plugin.map_err(|trouble| trouble.row("policy", line()))?);
+                let plugin = self.plugins.get_within(name, entries);
+                found.insert(name.clone(), plugin.map_err(|trouble| trouble.row("policy", line()))?);
             }
         }
         Ok(found.into_values().collect())
@@ -174,7 +196,7 @@ impl Palisade {
     /// A plugin that no policy names a place for: in this process, unless it was only ever checked in one of its own.
     fn loaded(&mut self, plugin: &str) -> Result<Rc<Plugin>, Trouble> {
         match self.plugins.is_stranger(plugin) {
-            true => self.plugins.get_hosted(plugin).map(Rc::new),
+            true => self.hosted(plugin, &[plugin]).map(Rc::new),
             false => self.plugins.get(plugin),
         }
     }
@@ -215,7 +237,7 @@ impl Palisade {
 
 /// The variables that palisade itself defines. One that the host does not give stays undefined, and a policy
 /// that uses it is refused.
-fn variables(facts: &Facts) -> Vars {
+fn variables(facts: &Facts, places: &Places) -> Vars {
     let mut vars = Vars::new();
     let directory = std::env::current_dir().ok().and_then(|path| path.into_os_string().into_string().ok());
     // Where privileges were gained the environment is somebody else's word.
@@ -226,6 +248,7 @@ fn variables(facts: &Facts) -> Vars {
         ("project", directory),
         ("home", own.or_else(listed)),
         ("tmp", Some("/tmp".to_owned())),
+        ("palisade", places.host_program.as_ref().and_then(|path| path.to_str()).map(ToOwned::to_owned)),
         ("uid", Some(facts.uid.to_string())),
     ];
     for (name, value) in values {

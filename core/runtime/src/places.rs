@@ -13,6 +13,9 @@ pub struct Places {
     pub plugin_dirs: Vec<PathBuf>,
     /// Directories of plugins that a program around this library brings along: they count as palisade's own.
     pub bundled_dirs: Vec<PathBuf>,
+    /// The program that opens plugins in processes of their own, as an absolute path: palisade, or one that does what
+    /// [`crate::host_plugin`] says. It is the variable `palisade` of policies; without it no plugin can be hosted.
+    pub host_program: Option<PathBuf>,
 }
 
 /// The user's own directories, from the environment. As root, or where the process gained privileges from its

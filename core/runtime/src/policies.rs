@@ -39,6 +39,7 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("offline", include_str!("../../../policies/offline.ron")),
     ("parse-document", include_str!("../../../policies/parse-document.ron")),
     ("pip-install", include_str!("../../../policies/pip-install.ron")),
+    ("plugin-host", include_str!("../../../policies/plugin-host.ron")),
     ("untrusted", include_str!("../../../policies/untrusted.ron")),
     ("untrusted-binary", include_str!("../../../policies/untrusted-binary.ron")),
 ];

@@ -122,6 +122,14 @@ impl Running {
         }
     }
 
+    /// Waits, but no longer than this; what has not ended by then is killed.
+    pub(crate) fn wait_at_most(mut self, limit: Duration) -> Result<Report, Failed> {
+        let settings = &mut self.launch.plan.process;
+        settings.timeout = Some(self.released.elapsed().saturating_add(limit));
+        settings.grace = Some(Duration::ZERO);
+        self.wait()
+    }
+
     /// Passes the last of the output on; a reader that does not come for it may hold us up as long as the workload.
     fn drain(&mut self) {
         let settings = &self.launch.plan.process;

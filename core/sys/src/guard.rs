@@ -144,12 +144,6 @@ pub fn paused<T>(run: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Forgets the guards that a copy of this process has from the one that it is a copy of.
-pub fn forget() {
-    DEADLINE.disarm();
-    EXIT.disarm();
-}
-
 fn arm_alarm(after: Duration) -> Result<DeadlineGuard> {
     let action = SigAction::new(SigHandler::Handler(on_alarm), SaFlags::SA_RESTART, nix::sys::signal::SigSet::all());
     // SAFETY: the handler only touches atomics, write and _exit; upheld by `Last::speak`; else it could interrupt malloc and call it.

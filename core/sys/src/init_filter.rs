@@ -69,23 +69,23 @@ const CALLS: &[(c_long, Rule)] = &[
 ];
 
 /// `BPF_LD | BPF_W | BPF_ABS`.
-pub(crate) const LOAD: u16 = 0x20;
+const LOAD: u16 = 0x20;
 /// `BPF_JMP | BPF_JEQ | BPF_K`.
-pub(crate) const IF_EQUAL: u16 = 0x15;
+const IF_EQUAL: u16 = 0x15;
 /// `BPF_JMP | BPF_JSET | BPF_K`.
-pub(crate) const IF_SET: u16 = 0x45;
+const IF_SET: u16 = 0x45;
 /// `BPF_RET | BPF_K`.
-pub(crate) const RETURN: u16 = 0x06;
+const RETURN: u16 = 0x06;
 /// Offsets in `struct seccomp_data`; an argument's low half comes first on these machines.
-pub(crate) const NUMBER: u32 = 0;
-pub(crate) const ARCH: u32 = 4;
+const NUMBER: u32 = 0;
+const ARCH: u32 = 4;
 const THIRD_ARGUMENT: u32 = 16 + 2 * 8;
 
-pub(crate) const fn op(code: u16, k: u32) -> Instruction {
+const fn op(code: u16, k: u32) -> Instruction {
     Instruction { code, jt: 0, jf: 0, k }
 }
 
-pub(crate) const fn branch(code: u16, k: u32, jt: u8, jf: u8) -> Instruction {
+const fn branch(code: u16, k: u32, jt: u8, jf: u8) -> Instruction {
     Instruction { code, jt, jf, k }
 }
 

@@ -21,7 +21,6 @@ pub mod event;
 pub mod fd;
 mod fscontext;
 pub mod guard;
-mod helper_filter;
 pub mod hints;
 pub mod host;
 pub mod ids;

@@ -7,7 +7,6 @@ use nix::errno::Errno;
 use crate::error::{Error, OrCall, Result};
 use crate::raw;
 
-pub use crate::helper_filter::confine_helper;
 pub use crate::init_filter::confine_init;
 
 /// Applies the filter to all threads.

@@ -1,14 +1,29 @@
-//! A program around the library, for the tests: `embed WHAT PLUGIN_DIR POLICY COMMAND...`.
+//! A program around the library, for the tests: `embed WHAT PLUGIN_DIR[:PLUGIN_DIR] POLICY COMMAND...`.
 
 use palisade_runtime::{Options, Palisade, Places, Plan, Workload};
+use std::process::ExitCode;
 use std::time::Duration;
 
-fn main() {
+fn main() -> ExitCode {
+    let argv: Vec<_> = std::env::args_os().collect();
+    if let Some(code) = palisade_runtime::host_plugin(&argv) {
+        return code.into();
+    }
+    embed();
+    ExitCode::SUCCESS
+}
+
+fn embed() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [what, plugins, policy, command @ ..] = &arguments[..] else {
         panic!("embed WHAT PLUGIN_DIR POLICY COMMAND...")
     };
-    let mut palisade = Palisade::open(Places { bundled_dirs: vec![plugins.into()], ..Places::default() }).unwrap();
+    let places = Places {
+        bundled_dirs: plugins.split(':').map(Into::into).collect(),
+        host_program: std::env::current_exe().ok(),
+        ..Places::default()
+    };
+    let mut palisade = Palisade::open(places).unwrap();
     let policy = palisade.policy(policy).unwrap();
     if what == "again" {
         return again(&mut palisade, &policy, command);

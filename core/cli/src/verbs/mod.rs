@@ -54,8 +54,8 @@ impl Said {
 
 /// Does what the command line says; gives the exit code.
 pub(crate) fn perform(argv: Vec<OsString>) -> u8 {
-    // What `probe` starts this program for again; no verb of anybody's.
-    if let Some(code) = palisade_probe::hidden(&argv) {
+    // What `probe` starts this program for again, and what opens a plugin; no verb of anybody's.
+    if let Some(code) = palisade_probe::hidden(&argv).or_else(|| palisade_runtime::host_plugin(&argv)) {
         return code;
     }
     let verb = match args::parse(argv) {

@@ -205,10 +205,9 @@ fn verify(args: &PluginVerify) -> Result<Said, Trouble> {
 
 /// Everything that a first use checks.
 fn check(palisade: &mut Palisade, name: String, hosted: bool) -> Listed {
-    let plugins = palisade.plugins();
-    plugins.forget(&name);
-    let passed = if hosted { plugins.verify_hosted(&name) } else { plugins.get(&name).map(drop) };
-    let found = passed.and_then(|()| plugins.candidate(&name));
+    palisade.plugins().forget(&name);
+    let passed = if hosted { palisade.verify_hosted(&name) } else { palisade.plugins().get(&name).map(drop) };
+    let found = passed.and_then(|()| palisade.plugins().candidate(&name));
     Listed::of(palisade, name, found)
 }
 

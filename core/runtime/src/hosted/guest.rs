@@ -5,6 +5,7 @@ use super::helper::{Helper, Start};
 use super::talk::{Facts, Reply, Request};
 use crate::error::Trouble;
 use crate::library::Library;
+use crate::palisade::Palisade;
 use palisade_abi::abi_stable::std_types::Tuple2;
 use palisade_abi::seam::RawIsolator;
 use palisade_abi::{Error, Finding, Finish, Host, Isolator, Left, Step, Support, wrap};
@@ -34,9 +35,10 @@ impl Guest {
     ///
     /// # Errors
     /// The helper cannot be made or confined, or the file does not fit.
-    pub(crate) fn start(start: &Start<'_>) -> Result<Self, Trouble> {
-        let helper = Rc::new(start.helper()?);
-        let opened = helper.ask("dlopen", &Request::Open).map_err(|error| Places::default().error(error));
+    pub(crate) fn start(palisade: &mut Palisade, start: &Start<'_>) -> Result<Self, Trouble> {
+        let helper = Rc::new(start.helper(palisade)?);
+        let open = Request::Open { layout_known: start.layout_known, reference: start.reference.to_owned() };
+        let opened = helper.ask("dlopen", &open).map_err(|error| Places::default().error(error));
         opened.map_err(|error| {
             let trouble = Trouble::from_plugin(start.plugin, error, None, &Sources::default());
             trouble.row("host", "in a process of its own, which the policy asks for")

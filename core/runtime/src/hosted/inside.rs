@@ -1,128 +1,54 @@
-//! The helper: a copy of the launcher that gives up everything, opens the plugin, and answers.
+//! The helper: palisade's own program under the policy `plugin-host`, which opens the plugin and answers.
 
 use super::talk::{Answer, Facts, Reply, Request, Told, ToldHit};
 use crate::library::{Library, load};
 use crate::message::{Lapse, encode};
 use palisade_abi::abi_stable::std_types::Tuple2;
 use palisade_abi::seam::{Failure, RawFacts, RawHit, RawIsolator, RawOrigin, RawStep};
-use palisade_abi::{Error, ErrorContext as _, ErrorKind, Host, Support, host};
+use palisade_abi::{Error, ErrorKind, Host, Support};
 use palisade_sys::channel::{Channel, MAX_MESSAGE};
 use palisade_sys::event::{PollItem, poll};
-use palisade_sys::limits::{Resource, set_rlimit};
-use palisade_sys::procfs::Proc;
-use palisade_sys::{caps, fd, guard, landlock, process, seccomp, signal};
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use palisade_sys::{fd, process};
+use std::ffi::OsString;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
 /// What the process is called.
 const NAME: &str = "palisade-host";
-/// What it may have of memory, beyond what the launcher had mapped.
-const MEMORY: u64 = 256 << 20;
-/// Processor time in seconds, for as long as the launch goes on.
-const PROCESSOR: u64 = 60;
-/// Descriptors; above all that the launcher could have had open.
-const DESCRIPTORS: u64 = 4096;
 
-/// What a helper is given.
-#[derive(Debug)]
-pub(super) struct Given<'a> {
-    pub(super) channel: Channel,
-    /// Where it says that something it watches can be read.
-    pub(super) notice: OwnedFd,
-    /// The plugin's file, which was checked.
-    pub(super) file: &'a OwnedFd,
-    pub(super) layout_known: bool,
-    pub(super) reference: &'a str,
-    pub(super) launcher: i32,
+/// The first argument of the program when it is to open a plugin. The others are the numbers of the channel, of the
+/// pipe that tells of what can be read, and of the plugin's file.
+pub(super) const WORD: &str = "__host-plugin";
+
+/// Opens a plugin and answers for it, if this program was started for that; gives the exit code then. A program that is
+/// named in [`crate::Places::host_program`] calls this first of all.
+#[must_use]
+pub fn host_plugin(argv: &[OsString]) -> Option<u8> {
+    if argv.get(1).is_none_or(|word| word != WORD) {
+        return None;
+    }
+    let number = |at: usize| argv.get(at)?.to_str()?.parse::<i32>().ok();
+    let own = |at: usize| number(at).and_then(|number| fd::borrow(number).and_then(fd::dup_cloexec).ok());
+    let (Some(channel), Some(notice), Some(file)) = (own(2), own(3), own(4)) else { return Some(1) };
+    live(Channel::from(channel), notice, &file);
+    Some(0)
 }
 
-/// Never returns to the launcher's code.
-pub(super) fn run(given: Given<'_>) -> ! {
-    let lived = catch_unwind(AssertUnwindSafe(|| live(given)));
-    process::exit_now(if lived.is_ok() { 0 } else { 1 })
-}
-
-fn live(given: Given<'_>) {
-    let Given { channel, notice, file, layout_known, reference, launcher } = given;
-    let opened = confine(&channel, &notice, file, launcher).and_then(|()| {
-        let found = load(file.as_fd(), layout_known, reference);
-        found.map_err(|error| Error::new(ErrorKind::Plugin, error.to_string()))
-    });
+fn live(channel: Channel, notice: OwnedFd, file: &OwnedFd) {
+    // It is only a name.
+    process::set_name(NAME).ok();
     let mut bytes = Vec::new();
-    // The first request asks whether this went well.
     if !matches!(channel.recv(&mut bytes), Ok(Some(_))) {
         return;
     }
-    match opened {
+    let Ok(Request::Open { layout_known, reference }) = postcard::from_bytes(&bytes) else { return };
+    match load(file.as_fd(), layout_known, &reference) {
         Ok(found) => {
             say(&channel, Ok(Reply::Done));
             Life { channel, notice, library: found.library, isolator: None, told: false }.serve();
         }
-        Err(error) => say(&channel, Err(Failure::from(error).into())),
+        Err(error) => say(&channel, Err(Failure::from(Error::new(ErrorKind::Plugin, error.to_string())).into())),
     }
-}
-
-/// Gives up what the launcher has. All of it comes before the file is opened: that runs its constructors.
-fn confine(channel: &Channel, notice: &OwnedFd, file: &OwnedFd, launcher: i32) -> Result<(), Error> {
-    guard::forget();
-    let unable = || "the plugin's own process cannot be confined";
-    let first = || {
-        process::set_pdeathsig(signal::SIGKILL)?;
-        if process::getppid() != launcher {
-            // It was gone before.
-            process::exit_now(0);
-        }
-        // Not in the reach of keys that are typed at the launcher.
-        process::setsid()?;
-        process::set_dumpable(false)?;
-        process::set_name(NAME)?;
-        process::set_command_line(NAME)?;
-        process::forget_environment()?;
-        signal::reset_all_handlers()?;
-        signal::set_mask(&signal::SigSet::empty())
-    };
-    first().doing(unable)?;
-    streams().doing(unable)?;
-    let mut keep = vec![channel.as_fd().as_raw_fd(), notice.as_raw_fd(), file.as_raw_fd()];
-    keep.extend(host::kept());
-    fd::close_range_from(3, &keep).doing(unable)?;
-    host::preload();
-    limits().doing(unable)?;
-    let last = || {
-        caps::set(caps::Caps::default())?;
-        process::set_no_new_privs()?;
-        process::set_pdeathsig(signal::SIGKILL)?;
-        landlock::read_only(file)?;
-        seccomp::confine_helper()
-    };
-    last().doing(unable).map_err(|error| Error { kind: ErrorKind::Host, ..error })
-}
-
-/// What it reads is empty, what it writes is lost: the launcher's own streams are the workload's.
-fn streams() -> palisade_sys::Result<()> {
-    let null = fd::open_path("/dev/null", fd::O_RDWR)?;
-    (0..3).try_for_each(|number| fd::dup_to(&null, number))
-}
-
-fn limits() -> palisade_sys::Result<()> {
-    let status = Proc::host()?.own()?.read("status")?;
-    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")?.trim().strip_suffix(" kB")?.parse().ok());
-    let mapped = size.unwrap_or(0_u64).saturating_mul(1024);
-    for (name, limit) in [
-        ("as", mapped.saturating_add(MEMORY)),
-        ("cpu", PROCESSOR),
-        ("nofile", DESCRIPTORS),
-        ("core", 0),
-        ("fsize", 0),
-        ("memlock", 0),
-    ] {
-        let Some(resource) = Resource::from_name(name) else { continue };
-        let (_, hard) = palisade_sys::limits::get_rlimit(resource)?;
-        let limit = limit.min(hard);
-        set_rlimit(resource, limit, limit)?;
-    }
-    Ok(())
 }
 
 fn say(channel: &Channel, answer: Answer) {
@@ -179,7 +105,7 @@ impl Life {
 
     fn answer(&mut self, request: Request) -> Result<Reply, Error> {
         match request {
-            Request::Open => Ok(Reply::Done),
+            Request::Open { .. } => Ok(Reply::Done),
             Request::Probe(facts) => {
                 let found = self.library.probe(&Host::new(facts))?;
                 let support = |support| match support {

@@ -10,8 +10,12 @@ pub(super) type Facts = Vec<(String, String)>;
 /// From the launcher.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Request {
-    /// Is the plugin open? Asked first.
-    Open,
+    /// Open the plugin: asked first. Whether the layout of this very file was checked before, and the reference section
+    /// of its manifest.
+    Open {
+        layout_known: bool,
+        reference: String,
+    },
     Probe(Facts),
     /// Make the isolator; a helper has one.
     Configure(Vec<Fragment>, Facts),

@@ -148,35 +148,18 @@ pub fn set_name(name: &str) -> Result<()> {
 /// not. Arguments must not be read afterwards. Needs: a procfs on /proc. Fails: EPROTO when it cannot be read
 /// as one. proc_pid_cmdline(5), proc_pid_stat(5).
 pub fn set_command_line(word: &str) -> Result<()> {
-    // arg_start and arg_end are the 48th and 49th field.
-    overwrite(48, word)
-}
-
-/// Wipes the environment that this process was started with, where others read it and `getenv` finds it.
-///
-/// It is memory of the process itself. Needs and Fails: as [`set_command_line`]. proc_pid_environ(5).
-pub fn forget_environment() -> Result<()> {
-    // env_start and env_end.
-    overwrite(50, "")
-}
-
-/// Overwrites the memory between two addresses that stand in these fields of stat.
-fn overwrite(field: usize, word: &str) -> Result<()> {
     let call = || "read(\"/proc/self/stat\")".to_owned();
     let text = fd::read_all(fd::open_path("/proc/self/stat", fd::O_RDONLY)?)?;
     let text = String::from_utf8_lossy(&text);
-    // The third field is the first behind the name in brackets.
-    let mut fields = text
-        .rsplit_once(')')
-        .map(|(_, fields)| fields.split_ascii_whitespace().skip(field.saturating_sub(3)))
-        .into_iter()
-        .flatten();
+    // arg_start and arg_end are the 48th and 49th field; the third is the first behind the name in brackets.
+    let mut fields =
+        text.rsplit_once(')').map(|(_, fields)| fields.split_ascii_whitespace().skip(45)).into_iter().flatten();
     let mut address = || fields.next()?.parse::<usize>().ok().filter(|address| *address != 0);
     let (Some(start), Some(end)) = (address(), address()) else { return Err(Error::new(Errno::EPROTO, call())) };
     let bytes = word.bytes().chain(std::iter::repeat(0));
     for (at, byte) in (start..end).zip(bytes) {
         let place: *mut u8 = std::ptr::with_exposed_provenance_mut(at);
-        // SAFETY: the byte is one of the process's arguments or environment, which are ordinary stack memory; upheld by the kernel, which laid it out there and says where; else other memory is overwritten.
+        // SAFETY: the byte is one of the process's argument area, which is ordinary stack memory; upheld by the kernel, which laid it out there and says where; else other memory is overwritten.
         unsafe { place.write_volatile(byte) };
     }
     Ok(())
