@@ -1,7 +1,7 @@
 //! Plugins in processes of their own: what they can do there, what becomes of those that misbehave, and that nothing of
 //! it is left. Each act is shown to work in the launcher's own process first.
 
-use palisade_tests::{Leftovers, Ran, Run, Scratch, Who, built, is_root, skip, tree};
+use palisade_tests::{Leftovers, Ran, Run, Scratch, Who, built, is_root, skip, slowness, tree};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -175,6 +175,7 @@ fn what_a_plugin_can_do_in_the_launcher_it_cannot_do_in_a_process_of_its_own() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let before = Leftovers::now();
     let address = listener.local_addr().unwrap();
+    let landlock = palisade_sys::landlock::abi_version().is_ok();
     for who in [Who::Root, Who::User] {
         for act in [
             format!("read {home}/secret"),
@@ -197,6 +198,15 @@ fn what_a_plugin_can_do_in_the_launcher_it_cannot_do_in_a_process_of_its_own() {
                 std::fs::write(format!("{home}/made-{who:?}"), "again").unwrap();
             }
             let failed = bench.run(who, &at(PROCESS), &["echo", "ran"]).code(121);
+            // Before Landlock it sees its own /proc, where its environment is empty, and an /etc without accounts.
+            if !landlock && ["/proc/self/environ", "/etc/passwd"].iter().any(|file| act.ends_with(file)) {
+                assert!(
+                    !failed.stderr.contains("PATH=") && !failed.stderr.contains("daemon"),
+                    "{act} {}",
+                    failed.stderr
+                );
+                continue;
+            }
             assert_eq!(failed.says(&format!("saboteur: {verb} failed")).stdout, "", "{who:?} {act}");
         }
         assert!(Path::new(&format!("{home}/made-{who:?}")).exists());
@@ -445,7 +455,7 @@ fn nothing_is_left_of_a_launcher_that_is_killed() {
             let policy = bench.policy(&section, "hosts: {\"saboteur\": Process}");
             let run = bench.palisade(Who::User, &["run", "--policy", &policy, "--", "sleep", "30"]);
             let mut child = run.command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-            std::thread::sleep(Duration::from_millis(*wait));
+            std::thread::sleep(Duration::from_millis(*wait) * slowness());
             seen += usize::from(hosted().iter().any(|pid| !foreign.contains(pid)));
             child.kill().unwrap();
             child.wait().unwrap();

@@ -3,11 +3,15 @@
 use crate::error::Trouble;
 use palisade_model::exit::ExitCode;
 use palisade_sys::guard::{self, DeadlineGuard, ExitGuard};
-use std::time::Duration;
+use std::cell::Cell;
+use std::time::{Duration, Instant};
 
-/// How long the entries of one phase of a launch may take together. Planning reads a few files at the most, and
-/// no step on the host waits for anything.
+/// How long an entry may take. Planning reads a few files at the most, and no step on the host waits for anything.
 const LIMIT: Duration = Duration::from_secs(10);
+
+/// What palisade itself and entries before have used up of that is given back beyond this: on a host under heavy load
+/// all of a phase together may take longer. Less often than at each entry, because that is a system call.
+const USED_UP: Duration = Duration::from_secs(1);
 
 /// The same for what takes as long as there are files to look at.
 const PATIENCE: Duration = Duration::from_secs(3600);
@@ -18,8 +22,10 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 pub(crate) struct Entries {
     time: DeadlineGuard,
     exit: ExitGuard,
-    /// The limit, in words.
-    limit: &'static str,
+    /// The limit, also in words.
+    limit: (Duration, &'static str),
+    /// When the limit was last set.
+    since: Cell<Instant>,
 }
 
 impl Entries {
@@ -32,12 +38,12 @@ impl Entries {
         Self::within(PATIENCE, "an hour")
     }
 
-    fn within(time: Duration, limit: &'static str) -> Result<Self, Trouble> {
+    fn within(limit: Duration, words: &'static str) -> Result<Self, Trouble> {
         let unguarded = |e: palisade_sys::Error| Trouble::call("calls of plugins could not be guarded", &e);
         let code = i32::from(ExitCode::PLUGIN);
-        let time = guard::deadline(time, "", code).map_err(unguarded)?;
+        let time = guard::deadline(limit, "", code).map_err(unguarded)?;
         let exit = guard::exit_guard("", code).map_err(unguarded)?;
-        Ok(Self { time, exit, limit })
+        Ok(Self { time, exit, limit: (limit, words), since: Cell::new(Instant::now()) })
     }
 
     /// Calls one entry.
@@ -48,13 +54,18 @@ impl Entries {
             ": `",
             entry,
             "` took longer than ",
-            self.limit,
+            self.limit.1,
             "\n  help    the plugin hangs; report it to its author, or take it out of the policy",
         ]);
         self.exit.set_message(&[
             "error: ", plugin, ": `", entry,
             "` ended the process\n  help    a plugin must not call exit; report it to its author, or take it out of the policy",
         ]);
+        if self.since.get().elapsed() > USED_UP {
+            // Where it cannot be set again, what is left of the last one counts.
+            self.time.restart(self.limit.0).ok();
+            self.since.set(Instant::now());
+        }
         call()
     }
 }

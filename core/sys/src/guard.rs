@@ -118,6 +118,26 @@ impl DeadlineGuard {
     pub fn set_message(&self, parts: &[&str]) {
         DEADLINE.fill(parts);
     }
+
+    /// Gives what follows this long from now. timer_settime(2).
+    pub fn restart(&self, after: Duration) -> Result<()> {
+        set_timer(self.timer, after)
+    }
+}
+
+fn set_timer(timer: libc::timer_t, after: Duration) -> Result<()> {
+    // Zero would stop it.
+    let after = after.max(Duration::from_nanos(1));
+    let spec = libc::itimerspec {
+        it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 },
+        it_value: libc::timespec {
+            tv_sec: i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(after.subsec_nanos()),
+        },
+    };
+    // SAFETY: the timer is a deadline's and `spec` lives during the call; upheld by the guard, which deletes it last of all; else another timer is set.
+    let ret = unsafe { libc::timer_settime(timer, 0, &raw const spec, std::ptr::null_mut()) };
+    Errno::result(ret).map(drop).or_call(|| format!("timer_settime({after:?})"))
 }
 
 /// The timer of the deadline that lives, one above its id; 0 where there is none.
@@ -161,17 +181,7 @@ fn arm_alarm(after: Duration) -> Result<DeadlineGuard> {
     let ret = unsafe { libc::timer_create(libc::CLOCK_MONOTONIC, event, &raw mut timer) };
     Errno::result(ret).or_call(|| "timer_create(CLOCK_MONOTONIC, SIGALRM)".to_owned())?;
     guard.timer = timer;
-    let after = after.max(Duration::from_nanos(1));
-    let spec = libc::itimerspec {
-        it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 },
-        it_value: libc::timespec {
-            tv_sec: i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(after.subsec_nanos()),
-        },
-    };
-    // SAFETY: the timer is the one made above and `spec` lives during the call; upheld by this frame; else another timer is set.
-    let ret = unsafe { libc::timer_settime(timer, 0, &raw const spec, std::ptr::null_mut()) };
-    Errno::result(ret).or_call(|| format!("timer_settime({after:?})"))?;
+    set_timer(timer, after)?;
     TIMER.store(timer.addr().wrapping_add(1), Ordering::SeqCst);
     Ok(guard)
 }

@@ -13,6 +13,7 @@ use crate::runner::cases;
 cases![
     what_sleeps_too_long_ends_with_the_message,
     what_spins_too_long_ends_too_even_with_the_signal_blocked,
+    what_begins_anew_has_its_time_again,
     what_is_quick_goes_on_as_before,
     exit_ends_with_the_message,
     exit_is_normal_afterwards_and_beforehand,
@@ -32,6 +33,21 @@ fn what_sleeps_too_long_ends_with_the_message() {
     });
     assert_eq!((out.said.as_str(), out.ended), ("plugin x takes too long in `plan`\n", Ended::Exited(93)));
     assert!(start.elapsed() >= SOON && start.elapsed() < LONG / 2, "{:?}", start.elapsed());
+}
+
+fn what_begins_anew_has_its_time_again() {
+    let start = Instant::now();
+    let out = run(0, || {
+        let guard = deadline(SOON * 4, "too long", 95).unwrap();
+        for _ in 0..5 {
+            std::thread::sleep(SOON);
+            guard.restart(SOON * 4).unwrap();
+        }
+        eprintln!("so far");
+        std::thread::sleep(LONG);
+    });
+    assert_eq!((out.said.as_str(), out.ended), ("so far\ntoo long\n", Ended::Exited(95)));
+    assert!(start.elapsed() >= SOON * 9, "{:?}", start.elapsed());
 }
 
 fn what_spins_too_long_ends_too_even_with_the_signal_blocked() {
