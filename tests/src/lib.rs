@@ -3,6 +3,7 @@
 
 mod cgroups;
 mod left;
+mod plugins;
 mod project;
 mod rootfs;
 mod run;
@@ -10,6 +11,7 @@ mod skips;
 
 pub use cgroups::EmptyCgroups;
 pub use left::Leftovers;
+pub use plugins::PluginDir;
 pub use project::Project;
 pub use rootfs::install;
 pub use run::{Ran, Run, Who};

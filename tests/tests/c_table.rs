@@ -1,36 +1,24 @@
 //! Plugins behind a table of C functions: the examples at work, everything that the table can do, and what is refused.
 
-use palisade_tests::{Leftovers, Ran, Run, Scratch, Who, is_root, skip, tree};
-use std::path::{Path, PathBuf};
+use palisade_tests::{Leftovers, PluginDir, Ran, Run, Who, tree};
+use std::ops::Deref;
+use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard};
-
-/// Some look at what is left of all processes, and root has one lock of plugins on this host.
-fn alone() -> MutexGuard<'static, ()> {
-    static ONE: Mutex<()> = Mutex::new(());
-    ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
 
 /// A directory of plugins that is root's, and a place for an ordinary user.
-struct Bench {
-    dir: PathBuf,
-    home: Scratch,
-    _alone: MutexGuard<'static, ()>,
+struct Bench(PluginDir);
+
+impl Deref for Bench {
+    type Target = PluginDir;
+
+    fn deref(&self) -> &PluginDir {
+        &self.0
+    }
 }
 
 impl Bench {
     fn new() -> Option<Self> {
-        if !is_root() {
-            skip("c-table:root", "the plugin must be root's");
-            return None;
-        }
-        let _alone = alone();
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let dir = PathBuf::from(format!("/opt/palisade-test-{}-table{count}", std::process::id()));
-        std::fs::create_dir(&dir).unwrap();
-        Some(Self { dir, home: Scratch::new(), _alone })
+        PluginDir::new("c-table").map(Self)
     }
 
     /// Builds the plugin of the tests with these options.
@@ -56,14 +44,6 @@ impl Bench {
         self
     }
 
-    fn palisade(&self, who: Who, words: &[&str]) -> Run {
-        let mut all: Vec<&str> = words.to_vec();
-        let at = if words[0] == "plugin" { 2 } else { 1 };
-        all.splice(at..at, ["--plugin-dir", self.dir.to_str().unwrap()]);
-        let state = self.home.path().join(format!("state-{who:?}"));
-        Run::palisade(all).who(who).env("XDG_STATE_HOME", state.to_str().unwrap())
-    }
-
     fn policy(&self, top: &str, plugins: &str) -> String {
         let text = format!("Policy(version: 1, {top} plugins: {{\n{plugins}\n}})");
         self.home.policy(&text).to_str().unwrap().to_owned()
@@ -81,12 +61,6 @@ impl Bench {
         let words = ["run", "--report", file.to_str().unwrap(), "--policy", &policy, "--", "sleep", "0.3"];
         self.palisade(Who::User, &words).ran().code(0);
         serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
-    }
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        drop(std::fs::remove_dir_all(&self.dir));
     }
 }
 

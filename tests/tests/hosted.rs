@@ -1,25 +1,22 @@
 //! Plugins in processes of their own: what they can do there, what becomes of those that misbehave, and that nothing of
 //! it is left. Each act is shown to work in the launcher's own process first.
 
-use palisade_tests::{Leftovers, Ran, Run, Scratch, Who, built, is_root, skip, slowness, tree};
+use palisade_tests::{Leftovers, PluginDir, Ran, Run, Who, built, slowness, tree};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::ops::Deref;
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-/// All look at what is left of all processes.
-fn alone() -> MutexGuard<'static, ()> {
-    static ONE: Mutex<()> = Mutex::new(());
-    ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
 /// A directory that is root's with the plugins in it, and a place for an ordinary user.
-struct Bench {
-    dir: PathBuf,
-    home: Scratch,
-    _alone: MutexGuard<'static, ()>,
+struct Bench(PluginDir);
+
+impl Deref for Bench {
+    type Target = PluginDir;
+
+    fn deref(&self) -> &PluginDir {
+        &self.0
+    }
 }
 
 const PROCESS: &str = "hosts.saboteur=Process";
@@ -27,20 +24,11 @@ const LAUNCHER: &str = "hosts.saboteur=Launcher";
 
 impl Bench {
     fn new() -> Option<Self> {
-        if !is_root() {
-            skip("hosted:root", "the plugin must be root's");
-            return None;
-        }
-        let _alone = alone();
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let dir = PathBuf::from(format!("/opt/palisade-test-{}-hosted{count}", std::process::id()));
-        std::fs::create_dir(&dir).unwrap();
+        let bench = Self(PluginDir::new("hosted")?);
         for name in ["readymade", "saboteur"] {
             let from = built().with_file_name(format!("lib{name}.so"));
-            std::fs::copy(from, dir.join(format!("libpalisade_{name}.so"))).unwrap();
+            std::fs::copy(from, bench.dir.join(format!("libpalisade_{name}.so"))).unwrap();
         }
-        let bench = Self { dir, home: Scratch::new(), _alone };
         for who in [Who::Root, Who::User] {
             for (name, stages) in [("readymade", "build,drop,seal"), ("saboteur", "build")] {
                 let words = ["plugin", "verify", name, "--hosted", "--grant", stages];
@@ -48,14 +36,6 @@ impl Bench {
             }
         }
         Some(bench)
-    }
-
-    fn palisade(&self, who: Who, words: &[&str]) -> Run {
-        let mut all: Vec<&str> = words.to_vec();
-        let at = if ["plugin", "policy"].contains(&words[0]) { 2 } else { 1 };
-        all.splice(at..at, ["--plugin-dir", self.dir.to_str().unwrap()]);
-        let state = self.home.path().join(format!("state-{who:?}"));
-        Run::palisade(all).who(who).env("XDG_STATE_HOME", state.to_str().unwrap())
     }
 
     fn policy(&self, plugins: &str, more: &str) -> String {
@@ -84,12 +64,6 @@ impl Bench {
         let ran = self.palisade(who, &words).ran();
         let text = std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{e}: {}", ran.stderr));
         (ran, serde_json::from_str(&text).unwrap())
-    }
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        drop(std::fs::remove_dir_all(&self.dir));
     }
 }
 

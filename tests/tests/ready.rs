@@ -1,50 +1,29 @@
 //! Ready-made steps, which palisade does for a plugin: done, read back, undone, and refused where they would change the
 //! host or make no sense.
 
-use palisade_tests::{Leftovers, Ran, Run, Scratch, Who, built, is_root, skip};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard};
-
-/// Some look at the host's own name, and root has one lock of plugins on this host.
-fn alone() -> MutexGuard<'static, ()> {
-    static ONE: Mutex<()> = Mutex::new(());
-    ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
+use palisade_tests::{Leftovers, PluginDir, Ran, Run, Who, built};
+use std::ops::Deref;
 
 /// A directory that is root's with the plugin in it.
-struct Bench {
-    dir: PathBuf,
-    home: Scratch,
-    _alone: MutexGuard<'static, ()>,
+struct Bench(PluginDir);
+
+impl Deref for Bench {
+    type Target = PluginDir;
+
+    fn deref(&self) -> &PluginDir {
+        &self.0
+    }
 }
 
 impl Bench {
     fn new() -> Option<Self> {
-        if !is_root() {
-            skip("ready:root", "the plugin must be root's");
-            return None;
-        }
-        let _alone = alone();
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let dir = PathBuf::from(format!("/opt/palisade-test-{}-ready{count}", std::process::id()));
-        std::fs::create_dir(&dir).unwrap();
-        std::fs::copy(built().with_file_name("libreadymade.so"), dir.join("libpalisade_readymade.so")).unwrap();
-        let bench = Self { dir, home: Scratch::new(), _alone };
+        let bench = Self(PluginDir::new("ready")?);
+        std::fs::copy(built().with_file_name("libreadymade.so"), bench.dir.join("libpalisade_readymade.so")).unwrap();
         for who in [Who::Root, Who::User] {
             let words = ["plugin", "verify", "readymade", "--grant", "build,drop,seal"];
             bench.palisade(who, &words).ran().code(0);
         }
         Some(bench)
-    }
-
-    fn palisade(&self, who: Who, words: &[&str]) -> Run {
-        let mut all: Vec<&str> = words.to_vec();
-        let at = if words[0] == "plugin" { 2 } else { 1 };
-        all.splice(at..at, ["--plugin-dir", self.dir.to_str().unwrap()]);
-        let state = self.home.path().join(format!("state-{who:?}"));
-        Run::palisade(all).who(who).env("XDG_STATE_HOME", state.to_str().unwrap())
     }
 
     /// A run of a script under these steps and this rest of a policy.
@@ -56,12 +35,6 @@ impl Bench {
         ));
         let policy = policy.to_str().unwrap();
         self.palisade(who, &["run", "--policy", policy, "--", "sh", "-c", script]).ran()
-    }
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        drop(std::fs::remove_dir_all(&self.dir));
     }
 }
 

@@ -86,6 +86,7 @@ pub use launch::{Failed, Observer, Options};
 pub use names::Named;
 pub use offer::{Notes, Offer, Request, Vouched};
 pub use palisade::{Finding, Palisade, Support};
+pub use palisade_abi::manifest::Manifest;
 pub use palisade_abi::{Attempt, Change, Changed, SEAM_VERSION, Severity};
 pub use palisade_model as model;
 pub use palisade_model::policy::Hosting;

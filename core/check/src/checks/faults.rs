@@ -1,10 +1,9 @@
 //! Each system call of each entry, made to fail once.
 
 use crate::actor::{Cast, Entry, Fault, Reply};
-use crate::bench;
-use crate::cage::{Marks, apart};
+use crate::cage::Marks;
+use crate::checks::loaded_on_the_bench;
 use crate::checks::scene::{Run, Scene};
-use crate::checks::{LIMIT, said};
 use crate::report::Outcome;
 use crate::state::State;
 use crate::subject::Kit;
@@ -23,19 +22,10 @@ pub(crate) fn faults(kit: &Kit) -> Outcome {
     if let Some(why) = &kit.obstacle {
         return Outcome::untried(why);
     }
-    said(apart(&kit.progress, LIMIT, |marks| {
-        if let Err(why) = bench::enter() {
-            return Outcome::untried(why);
-        }
-        marks.at("`dlopen`");
-        let (subject, host) = match (kit.load(), kit.host()) {
-            (Ok(subject), Ok(host)) => (subject, host),
-            (Err(error), _) => return Outcome::failed(error.to_string()),
-            (_, Err(error)) => return Outcome::untried(error.message),
-        };
+    loaded_on_the_bench(kit, |subject, host, marks| {
         let outcome = Outcome::default();
         let until = Instant::now() + BUDGET;
-        let cast = Cast { kit, subject: &subject, host: &host };
+        let cast = Cast { kit, subject, host };
         let mut trial = Trial { cast, marks, outcome, until, calls: 0, failed: 0 };
         for scene in [Scene::Plan, Scene::Host, Scene::Inside] {
             if let Err(why) = trial.scene(scene) {
@@ -55,7 +45,7 @@ pub(crate) fn faults(kit: &Kit) -> Outcome {
             ));
         }
         trial.outcome
-    }))
+    })
 }
 
 struct Trial<'a> {

@@ -11,6 +11,7 @@ pub(crate) mod study;
 pub(crate) mod time;
 pub(crate) mod undo;
 
+use crate::bench;
 use crate::cage::{Came, Marks, apart};
 use crate::report::Outcome;
 use crate::subject::{Kit, Subject};
@@ -133,14 +134,24 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(5);
 
 /// Makes a check in a process of its own that has loaded the plugin.
 pub(crate) fn loaded(kit: &Kit, work: impl FnOnce(&Subject, &Host, &Marks) -> Outcome) -> Outcome {
-    said(apart(&kit.progress, LIMIT, |marks| {
-        marks.at("`dlopen`");
-        match (kit.load(), kit.host()) {
-            (Ok(subject), Ok(host)) => work(&subject, &host, marks),
-            (Err(error), _) => Outcome::failed(error.to_string()),
-            (_, Err(error)) => Outcome::untried(error.message),
-        }
+    said(apart(&kit.progress, LIMIT, |marks| opened(kit, marks, work)))
+}
+
+/// The same on the bench, where nothing of the host is in reach.
+pub(crate) fn loaded_on_the_bench(kit: &Kit, work: impl FnOnce(&Subject, &Host, &Marks) -> Outcome) -> Outcome {
+    said(apart(&kit.progress, LIMIT, |marks| match bench::enter() {
+        Ok(()) => opened(kit, marks, work),
+        Err(why) => Outcome::untried(why),
     }))
+}
+
+fn opened(kit: &Kit, marks: &Marks, work: impl FnOnce(&Subject, &Host, &Marks) -> Outcome) -> Outcome {
+    marks.at("`dlopen`");
+    match (kit.load(), kit.host()) {
+        (Ok(subject), Ok(host)) => work(&subject, &host, marks),
+        (Err(error), _) => Outcome::failed(error.to_string()),
+        (_, Err(error)) => Outcome::untried(error.message),
+    }
 }
 
 /// A process that failed is a check that failed.

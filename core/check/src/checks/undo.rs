@@ -1,8 +1,8 @@
 //! Steps on the host, done and taken back.
 
-use crate::bench::{self, Dummy, Traces};
-use crate::cage::{Marks, apart};
-use crate::checks::{LIMIT, said};
+use crate::bench::{Dummy, Traces};
+use crate::cage::Marks;
+use crate::checks::loaded_on_the_bench;
 use crate::report::Outcome;
 use crate::state;
 use crate::subject::{Kit, Lent, Subject, lend, line, panicked};
@@ -19,22 +19,13 @@ pub(crate) fn undo(kit: &Kit) -> Outcome {
     if !kit.steps.iter().any(|step| is_on_the_host(step.stage)) {
         return Outcome::not_applicable("the section used has no step on the host");
     }
-    said(apart(&kit.progress, LIMIT, |marks| {
-        if let Err(why) = bench::enter() {
-            return Outcome::untried(why);
-        }
-        marks.at("`dlopen`");
-        let (subject, host) = match (kit.load(), kit.host()) {
-            (Ok(subject), Ok(host)) => (subject, host),
-            (Err(error), _) => return Outcome::failed(error.to_string()),
-            (_, Err(error)) => return Outcome::untried(error.message),
-        };
-        let mut trial = Trial { kit, subject: &subject, host: &host, marks, outcome: Outcome::default() };
+    loaded_on_the_bench(kit, |subject, host, marks| {
+        let mut trial = Trial { kit, subject, host, marks, outcome: Outcome::default() };
         if let Err(why) = trial.all() {
             return if trial.outcome.seen.is_empty() { Outcome::untried(why) } else { trial.outcome };
         }
         trial.outcome
-    }))
+    })
 }
 
 /// A stage of the host in which something is done that can be undone.

@@ -1,6 +1,6 @@
 //! `palisade plugin install` and `remove`: nothing is granted in silence.
 
-use super::plugin::{open, stages_or_none, table};
+use super::plugin::{claims, open, stages_or_none};
 use super::{Said, show};
 use crate::args::{PluginDirs, PluginInstall, PluginRemove};
 use crate::{ask, out};
@@ -100,14 +100,7 @@ fn description(offer: &Offer, file: &Path) -> String {
         };
         show::line(&mut text, format_args!("  {:8} {place}{grant}: {}", stage.name(), row.why));
     }
-    table(&mut text, "privileges of the launcher", &manifest.privileges);
-    table(&mut text, "kernel features, and the first Linux that has them", &manifest.kernel);
-    if !manifest.cannot_stop.is_empty() {
-        show::line(&mut text, format_args!("\nwhat it cannot stop"));
-        for what in &manifest.cannot_stop {
-            show::line(&mut text, format_args!("  - {}", out::one_line(what)));
-        }
-    }
+    claims(&mut text, manifest);
     text
 }
 

@@ -5,7 +5,7 @@ use crate::args::{PluginDirs, PluginInfo, PluginList, PluginVerb, PluginVerify, 
 use crate::{ask, out};
 use palisade_runtime::model::exit::ExitCode;
 use palisade_runtime::model::stage::Stage;
-use palisade_runtime::{Candidate, Kind, Origin, Palisade, Pin, Trouble, utc};
+use palisade_runtime::{Candidate, Kind, Manifest, Origin, Palisade, Pin, Trouble, utc};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -141,14 +141,7 @@ fn description(found: &Candidate) -> String {
         show::line(&mut text, format_args!("granted  {}", stages_or_none(granted)));
     }
     table(&mut text, "comes after", &manifest.after);
-    table(&mut text, "privileges of the launcher", &manifest.privileges);
-    table(&mut text, "kernel features, and the first Linux that has them", &manifest.kernel);
-    if !manifest.cannot_stop.is_empty() {
-        show::line(&mut text, format_args!("\nwhat it cannot stop"));
-        for what in &manifest.cannot_stop {
-            show::line(&mut text, format_args!("  - {}", out::one_line(what)));
-        }
-    }
+    claims(&mut text, manifest);
     show::line(&mut text, format_args!("\nevery option of its section in a policy"));
     for line in format!("\"{}\": {}", manifest.name, manifest.reference).lines() {
         show::line(&mut text, format_args!("  {line}"));
@@ -156,7 +149,19 @@ fn description(found: &Candidate) -> String {
     text
 }
 
-pub(super) fn table(text: &mut String, title: &str, rows: &BTreeMap<String, String>) {
+/// What a plugin says that it needs and cannot stop.
+pub(super) fn claims(text: &mut String, manifest: &Manifest) {
+    table(text, "privileges of the launcher", &manifest.privileges);
+    table(text, "kernel features, and the first Linux that has them", &manifest.kernel);
+    if !manifest.cannot_stop.is_empty() {
+        show::line(text, format_args!("\nwhat it cannot stop"));
+        for what in &manifest.cannot_stop {
+            show::line(text, format_args!("  - {}", out::one_line(what)));
+        }
+    }
+}
+
+fn table(text: &mut String, title: &str, rows: &BTreeMap<String, String>) {
     if rows.is_empty() {
         return;
     }
