@@ -395,6 +395,30 @@ fn a_launch_hashes_nothing_that_it_knows() {
     }
 }
 
+/// What is pinned in a lock that was damaged is not lost, and not believed either.
+#[test]
+fn a_damaged_lock_is_told_and_not_written_over() {
+    let _alone = alone();
+    for world in worlds("damaged-lock") {
+        world.install(&good(), &["--grant", "build"]).code(0);
+        world.runs_inside();
+        let whole = std::fs::read(world.lock()).unwrap();
+        for damaged in [&whole[..whole.len() / 2], b"", b"\xff\xfe"] {
+            std::fs::write(world.lock(), damaged).unwrap();
+            let (ran, marked) = world.run("");
+            ran.code(119).says("nothing pins it").says("plugins.lock is damaged");
+            assert!(!marked);
+            world.install(&good(), &[]).code(119).says("plugins.lock is damaged").says("put a good copy back");
+            // Whoever uses palisade's own plugins does not need it.
+            let policy = world.home.policy("Policy(version: 1, plugins: {\"namespaces\": (user: New)})");
+            world.palisade(&["run", "--policy", policy.to_str().unwrap(), "--", "true"]).ran().code(0);
+            assert_eq!(std::fs::read(world.lock()).unwrap(), damaged);
+        }
+        std::fs::write(world.lock(), &whole).unwrap();
+        world.runs_inside();
+    }
+}
+
 /// Before there were pins, grants stood beside what was remembered, for one build of palisade.
 #[test]
 fn a_lock_of_the_old_format_is_read() {

@@ -7,7 +7,7 @@ use crate::error::{Kind, Trouble};
 use crate::pins::Signer;
 use minisign_verify::{PublicKey, Signature};
 use palisade_sys::fd::read_all;
-use palisade_sys::trust::{Reason, TrustError, open_trusted_dir, open_trusted_in};
+use palisade_sys::trust::{TrustError, open_trusted_dir, open_trusted_in};
 use std::path::{Path, PathBuf};
 
 /// One public key.
@@ -86,7 +86,7 @@ impl Keys {
 fn read_dir(dir: &Path, owners: &[u32], keys: &mut Vec<Key>) -> Result<(), Trouble> {
     let open = match open_trusted_dir(dir, owners) {
         Ok(open) => open,
-        Err(error) if is_missing(&error) => return Ok(()),
+        Err(error) if error.is_missing() => return Ok(()),
         Err(error) => return Err(untrusted(dir, &error)),
     };
     let unread = |error: std::io::Error| {
@@ -111,10 +111,6 @@ fn read_dir(dir: &Path, owners: &[u32], keys: &mut Vec<Key>) -> Result<(), Troub
         keys.push(Key { id, file: path, key });
     }
     Ok(())
-}
-
-fn is_missing(error: &TrustError) -> bool {
-    matches!(error.reason(), Reason::Call(error) if error.errno_name() == "ENOENT")
 }
 
 fn untrusted(path: &Path, error: &TrustError) -> Trouble {

@@ -95,6 +95,8 @@ pub(crate) struct Lock {
     decided: BTreeMap<String, Decision>,
     /// The directory, locked against other processes.
     held: Option<File>,
+    /// Why what it held does not count.
+    damage: Option<String>,
 }
 
 impl Lock {
@@ -102,10 +104,18 @@ impl Lock {
     /// palisade wrote, pins and grants count.
     #[must_use]
     pub(crate) fn read(path: Option<PathBuf>, host: &str, owners: &[u32]) -> Self {
-        let content = path.as_deref().map(|path| read(path, host, owners));
-        let content = content.unwrap_or_else(|| Content { host: host.to_owned(), ..Content::default() });
-        let (checked, decided) = (BTreeSet::new(), BTreeMap::new());
-        Self { path, owners: owners.to_vec(), content, checked, decided, held: None }
+        let (content, damage) = match path.as_deref().map(|path| whole(path, owners)) {
+            Some(Ok(content)) => (content, None),
+            Some(Err(why)) => (Content::default(), Some(why)),
+            None => (Content::default(), None),
+        };
+        let (content, checked, decided) = (of_host(content, host), BTreeSet::new(), BTreeMap::new());
+        Self { path, owners: owners.to_vec(), content, checked, decided, held: None, damage }
+    }
+
+    /// Why nothing of what it held counts, if so.
+    pub(crate) fn damage(&self) -> Option<&str> {
+        self.damage.as_deref()
     }
 
     /// What is remembered of the file at `path`, if it is still the same file.
@@ -164,16 +174,15 @@ impl Lock {
     pub(crate) fn hold(&mut self) -> std::io::Result<()> {
         let path = self.path.clone().ok_or(std::io::ErrorKind::NotFound)?;
         self.held = Some(hold(&path, MORE_PATIENCE)?);
-        let now = read(&path, &self.content.host, &self.owners);
-        self.content = self.onto(now);
+        let now = whole(&path, &self.owners).map_err(std::io::Error::other)?;
+        self.content = self.onto(of_host(now, &self.content.host));
         Ok(())
     }
 
     /// Says whether what was saved counts for whoever reads it: a lock that others could have written does not.
     pub(crate) fn keeps(&self, file: &Path) -> Result<(), String> {
         let Some(path) = &self.path else { return Err("there is no place for it".to_owned()) };
-        open_trusted(path, &self.owners).map_err(|error| error.to_string())?;
-        let now = read(path, &self.content.host, &self.owners);
+        let now = whole(path, &self.owners)?;
         let there = file.to_str().is_some_and(|file| now.pins.contains_key(file));
         if there { Ok(()) } else { Err(format!("{} does not hold it", path.display())) }
     }
@@ -209,14 +218,16 @@ impl Lock {
         let (true, Some(path)) = (changed, &self.path) else { return Ok(()) };
         // Between reading and renaming nobody else may write, or what was pinned there would be lost.
         let _ours = if self.held.is_none() { Some(hold(path, PATIENCE)?) } else { None };
-        let content = self.onto(read(path, &self.content.host, &self.owners));
+        // What is damaged holds pins that somebody may save; it is not written over.
+        let now = whole(path, &self.owners).map_err(std::io::Error::other)?;
+        let content = self.onto(of_host(now, &self.content.host));
         // A name of our own, then a rename: a reader sees the old lock or the new one, never half of it.
         let fresh = path.with_extension(format!("lock.{}", std::process::id()));
         let written = (|| {
             let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
             file.write_all(&serde_json::to_vec(&content)?)?;
             // A pin must outlive a power failure; what a launch remembers need not, and a launch must not wait.
-            if !self.decided.is_empty() {
+            if !content.pins.is_empty() {
                 file.sync_all()?;
             }
             std::fs::rename(&fresh, path)
@@ -273,14 +284,26 @@ fn hold(path: &Path, patience: Duration) -> std::io::Result<File> {
     }
 }
 
-fn read(path: &Path, host: &str, owners: &[u32]) -> Content {
-    let content = || -> Option<Content> {
-        let file = open_trusted(path, owners).ok()?;
-        let mut text = Vec::new();
-        File::from(file).read_to_end(&mut text).ok()?;
-        serde_json::from_slice(&text).ok()
+/// All that the file says; nothing where there is none.
+///
+/// # Errors
+/// In words, with the remedy: it is not trusted, cannot be read, or is damaged.
+fn whole(path: &Path, owners: &[u32]) -> Result<Content, String> {
+    let file = match open_trusted(path, owners) {
+        Ok(file) => file,
+        Err(error) if error.is_missing() => return Ok(Content::default()),
+        Err(error) => return Err(format!("{} is not trusted: {error}; {}", path.display(), error.remedy())),
     };
-    let mut content = content().unwrap_or_default();
+    let mut text = Vec::new();
+    let read = File::from(file).read_to_end(&mut text);
+    read.map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+    serde_json::from_slice(&text).map_err(|error| {
+        format!("{} is damaged: {error}; put a good copy back, or remove it and install and grant anew", path.display())
+    })
+}
+
+/// What of it counts for this build of palisade.
+fn of_host(mut content: Content, host: &str) -> Content {
     for (path, entry) in &content.plugins {
         if !entry.granted.is_empty() && !content.pins.contains_key(path) {
             let (sha256, granted) = (entry.sha256.clone(), entry.granted.clone());

@@ -189,7 +189,10 @@ impl Plugins {
             return Ok(None);
         }
         let must = path.parent() == self.installs.as_deref();
-        pins::judge(self.lock.pins(path), path, facts, sha256, must).map_err(|trouble| trouble.of(name))
+        pins::judge(self.lock.pins(path), path, facts, sha256, must).map_err(|trouble| {
+            let trouble = trouble.of(name);
+            self.lock.damage().map_or(trouble.clone(), |why| trouble.row("lock", why))
+        })
     }
 
     /// A file that nothing speaks against, with what the user said of it.

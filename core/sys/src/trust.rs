@@ -55,6 +55,12 @@ impl TrustError {
         &self.path
     }
 
+    /// Whether there is just nothing there.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        matches!(&self.reason, Reason::Call(error) if error.errno_name() == "ENOENT")
+    }
+
     /// Why it fails.
     #[must_use]
     pub fn reason(&self) -> &Reason {
