@@ -5,6 +5,7 @@ use crate::places::runs;
 use palisade_sys::procfs::Proc;
 use palisade_sys::trust::{open_trusted_dir, open_trusted_in};
 use serde::{Deserialize, Serialize};
+use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -27,18 +28,27 @@ pub struct Named {
 
 /// A name that is held.
 #[derive(Debug)]
-pub(crate) struct Held(PathBuf);
+pub(crate) struct Held(PathBuf, Named);
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // Nobody else takes it away while its process lives; if it cannot be removed, the next one who looks does it.
-        std::fs::remove_file(&self.0).ok();
-        // The last one takes the directory along.
-        self.0.parent().map(std::fs::remove_dir);
+        let Ok(lock) = File::open(&self.0) else { return };
+        // Its process has ended, so another run may have taken the name.
+        if lock.lock().is_ok() && read(&self.0, &self.1.name).is_some_and(|there| there == self.1) {
+            remove(&self.0, &self.1.name);
+        }
     }
 }
 
+/// Takes a name away, and with the last one the directory. Where that fails, the next one who looks does it.
+fn remove(dir: &Path, name: &str) {
+    std::fs::remove_file(dir.join(name)).ok();
+    std::fs::remove_dir(dir).ok();
+}
+
 const LONGEST: usize = 64;
+/// How often a directory is made again that others take away.
+const AGAIN: usize = 10;
 
 /// Whether a run can have this name.
 fn check(name: &str) -> Result<(), Trouble> {
@@ -62,21 +72,35 @@ pub(crate) fn all() -> Vec<Named> {
     let Some(dir) = runs() else { return Vec::new() };
     let Ok(entries) = std::fs::read_dir(&dir) else { return Vec::new() };
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    let mut all: Vec<Named> = names.filter_map(|name| find(&dir, &name)).collect();
+    let found = names.filter_map(|name| find(&dir, &name).or_else(|| clear(&dir, &name)));
+    let mut all: Vec<Named> = found.collect();
     all.sort_by(|a, b| a.name.cmp(&b.name));
     all
 }
 
 fn find(dir: &Path, name: &str) -> Option<Named> {
+    read(dir, name).filter(|found| born(found.pid) == Some(found.born))
+}
+
+fn read(dir: &Path, name: &str) -> Option<Named> {
     check(name).ok()?;
     let path = dir.join(name);
     let open = || open_trusted_in(open_trusted_dir(dir, &owners())?, &path, &owners());
     let mut text = Vec::new();
-    std::fs::File::from(open().ok()?.0).read_to_end(&mut text).ok()?;
+    File::from(open().ok()?.0).read_to_end(&mut text).ok()?;
     let found: Option<Named> = serde_json::from_slice(&text).ok();
-    let found = found.filter(|found| found.name == name && born(found.pid) == Some(found.born));
+    found.filter(|found| found.name == name)
+}
+
+/// Takes away what a run left that is over. Whoever gives the name away now keeps the directory locked: what it writes
+/// is not taken for that.
+fn clear(dir: &Path, name: &str) -> Option<Named> {
+    check(name).ok()?;
+    let lock = File::open(dir).ok()?;
+    lock.try_lock().ok()?;
+    let found = find(dir, name);
     if found.is_none() {
-        drop(Held(path));
+        remove(dir, name);
     }
     found
 }
@@ -116,12 +140,14 @@ pub(crate) fn hold(name: &str, pid: i32, policy: &str) -> Result<Held, Trouble> 
     let born = born(pid).ok_or_else(|| Trouble::new(Kind::Setup, "the process has ended"))?;
     let entry = Named { name: name.to_owned(), pid, policy: policy.to_owned(), since, born };
     let mut written = write(&dir, &entry);
-    if written.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
-        // Another run has ended just now, and took the directory along.
-        written = write(&dir, &entry);
+    // Where another run has just ended, it took the directory along.
+    for _ in 0..AGAIN {
+        if written.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+            written = write(&dir, &entry);
+        }
     }
     match written {
-        Ok(()) => Ok(Held(dir.join(name))),
+        Ok(()) => Ok(Held(dir, entry)),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
             Err(find(&dir, name).map_or_else(|| failed(error), |other| taken(&other)))
         }
@@ -132,6 +158,12 @@ pub(crate) fn hold(name: &str, pid: i32, policy: &str) -> Result<Held, Trouble> 
 /// A name of our own, then a link: whoever looks sees all of it or nothing, and of two only one gets the name.
 fn write(dir: &Path, entry: &Named) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let lock = File::open(dir)?;
+    lock.lock()?;
+    if find(dir, &entry.name).is_none() {
+        // Of a run that is over.
+        std::fs::remove_file(dir.join(&entry.name)).ok();
+    }
     let fresh = dir.join(format!(".{}", std::process::id()));
     let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
     let linked =

@@ -172,9 +172,8 @@ impl Plugins {
         let name = manifest.name.clone();
         let loaded = Entries::begin()?.call(&name, "dlopen", || load(file.as_fd(), false, &manifest.reference));
         let Found { library, .. } = loaded.map_err(|e| refuse(e.to_string()).row("help", remedy(&e)))?;
-        let (path, sha256) = (path.to_owned(), sha256(&bytes));
-        self.loaded
-            .insert(name, Rc::new(Plugin { manifest, path, sha256, granted: None, host: Hosting::Launcher, library }));
+        let (path, sha256, host) = (path.to_owned(), sha256(&bytes), Hosting::Launcher);
+        self.loaded.insert(name, Rc::new(Plugin { manifest, path, sha256, granted: None, host, library }));
         Ok(())
     }
 
@@ -189,10 +188,8 @@ impl Plugins {
             return Ok(None);
         }
         let must = path.parent() == self.installs.as_deref();
-        pins::judge(self.lock.pins(path), path, facts, sha256, must).map_err(|trouble| {
-            let trouble = trouble.of(name);
-            self.lock.damage().map_or(trouble.clone(), |why| trouble.row("lock", why))
-        })
+        let judged = pins::judge(self.lock.pins(path), path, facts, sha256, must);
+        judged.map_err(|trouble| self.lock.damage().into_iter().fold(trouble.of(name), |t, why| t.row("lock", why)))
     }
 
     /// A file that nothing speaks against, with what the user said of it.

@@ -90,9 +90,7 @@ impl Start<'_> {
         let (running, owner) = (RefCell::new(Some(running)), process::getpid());
         Ok(Helper { channel: ours, notice, running, owner, over: RefCell::new(None) })
     }
-}
 
-impl Start<'_> {
     /// The plugin's file as it is now, for good.
     fn copy(&self) -> Result<OwnedFd, Trouble> {
         let unread = |error: std::io::Error| {
